@@ -1,0 +1,790 @@
+"""The leader's whole logic: events in, effects out; the same class under Ray, in process and in the simulator.
+
+It holds the Ledger (what the journal says) and lays over it what no journal needs to know: who is ready, who holds what until
+when, which worker may have more. Nothing is told before it is committed: the shell holds back every `Tell` until the appends
+before it are durable. Grants go out at once (early release, R3), but three kinds of job wait for the commit first: one that
+was just added (another leader could give its row to another job), one that may have killed its worker (R9), and one whose
+owner asked for it (`release="committed"`).
+
+Bad input never raises: it is refused, and the refusal is told.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import assert_never
+
+import msgspec
+
+from towline.engine import effects as fx
+from towline.engine import events as ev
+from towline.engine import model, retries, ropes
+from towline.engine.errors import SubmissionError
+from towline.engine.events import Now
+from towline.engine.graph import NIL, column
+from towline.engine.image import Image, image_of, ledger_from
+from towline.engine.leases import DRIFT, Session
+from towline.engine.ledger import Applied, Ledger, rows_bytes
+from towline.engine.queues import DelayHeap, ReadyQueue
+from towline.engine.states import ACTIVE, HELD, FailureKind, JobState, Missing
+
+S = JobState
+
+CACHE_BYTES = 64 << 20
+"""Outputs of parents kept in memory for their children; beyond it children read them from the journal."""
+
+
+class Rules(msgspec.Struct):
+    """The rules of DESIGN 5a that the simulator may switch off, one planted bug each. Nothing else ever sets them."""
+
+    r1_wait_before_grant: bool = True
+    r3_check_inputs: bool = True
+    r7_wait_for_revoked: bool = True
+    r8_wait_before_claim: bool = True
+    r9_commit_suspects: bool = True
+
+
+class LeaderCore:
+    """See the module. `ledger` may be read by the shell at any time; answers drawn from it wait for the commit (R5)."""
+
+    def __init__(self, ledger: Ledger | None = None, rules: Rules | None = None) -> None:
+        self.ledger = ledger or Ledger()
+        self.rules = rules or Rules()
+        self.epoch = 0
+        self.lease_s = 60.0
+        self.touch_s = 15.0
+        self.sessions: dict[str, Session] = {}
+        self.appended = 0
+        self.committed = 0
+        self.refused_outcomes = 0
+        """Outcomes of attempts that had been given up (P3)."""
+        self._adopted: dict[int, model.Held] = {}
+        """Rows held from an earlier leader, with the attempts their inputs came from (R3)."""
+        self._ready = ReadyQueue()
+        self._suspects: deque[int] = deque()
+        self._delays = DelayHeap()
+        self._gates: deque[tuple[int, list[int]]] = deque()
+        """(appends that must be committed, rows)."""
+        self._outputs: dict[int, bytes] = {}
+        self._output_order: deque[tuple[int, int]] = deque()
+        self._output_bytes = 0
+        self._counter = 0
+        self._out: list[fx.Effect] = []
+        self._now = Now(0.0, 0.0)
+        self._authority = 0.0
+        self._appended_at = 0.0
+        self._wait_s = 0.0
+        """How long a worker may run on what an earlier leader promised."""
+        self._grace_until: float | None = None
+        self._awaited: set[str] = set()
+        self._known_open: set[str] = set()
+        self._function_of: list[int] = []
+        """Spec number to function number."""
+        self._function_numbers: dict[str, int] = {}
+        self._seconds: list[float] = []
+        """Function number to seconds a job."""
+        self._tows: list[bool] = []
+        """Spec number to: may it be towed?"""
+        self._idle_said = False
+        self._stop_tokens: list[int] = []
+        self._close_token: int | None = None
+        self._finished = False
+
+    # ------------------------------------------------------------------------------------------------- restore
+
+    @classmethod
+    def restore(
+        cls, image: Image | None, records: Iterable[tuple[int, bytes]], rules: Rules | None = None
+    ) -> LeaderCore:
+        """The core after `image` (a snapshot) and the records from `image.seq` on: the same path as a fresh start."""
+        core = cls(ledger_from(image) if image else Ledger(), rules)
+        for seq, payload in records:
+            core.ledger.apply(seq, payload, model.decode_record(payload))
+        core._lay_states()
+        return core
+
+    def replay(self, seq: int, payload: bytes) -> None:
+        """One record of a restore that comes piece by piece; call `settle` after the last one."""
+        self.ledger.apply(seq, payload, model.decode_record(payload))
+
+    def settle(self) -> None:
+        """All records are in: WAITING rows without a missing parent are READY."""
+        self._lay_states()
+
+    def _lay_states(self) -> None:
+        graph = self.ledger.graph
+        waiting = int(S.WAITING)
+        free = [row for row in range(graph.size) if graph.state[row] == waiting and not graph.pending[row]]
+        self._make_ready(free)
+
+    def image(self) -> Image:
+        """What a snapshot keeps: the ledger alone."""
+        return image_of(self.ledger)
+
+    # ------------------------------------------------------------------------------------------------- the door
+
+    def handle(self, event: ev.Event, now: Now) -> list[fx.Effect]:
+        """One event at one time; the effects are to be carried out in this order."""
+        self._now = now
+        match event:
+            case ev.Said(frame=frame):
+                self._said(frame)
+            case ev.Committed():
+                self._committed(event)
+            case ev.Submitted():
+                self._submitted(event)
+            case ev.WorkerDied():
+                self._gone(event.worker, event.cause, blame=True)
+            case ev.Disconnected():
+                pass  # proves nothing; touches and the deadline decide
+            case ev.Steer():
+                self._steer(event)
+            case ev.SnapshotMade():
+                self._append(model.Snapshotted(event.seq, event.key, event.digest, now.wall))
+            case ev.Closing():
+                self._closing(event)
+            case ev.Leading():
+                self._leading(event.led)
+            case ev.Tick():
+                self._tick()
+            case _:
+                assert_never(event)
+        self._schedule()
+        self._after()
+        out, self._out = self._out, []
+        return out
+
+    def _said(self, frame: model.Hello | model.Pull | model.Touch | model.Goodbye) -> None:
+        match frame:
+            case model.Pull():
+                self._pulled(frame)
+            case model.Touch():
+                self._touched(frame)
+            case model.Hello():
+                self._hello(frame)
+            case model.Goodbye():
+                self._gone(frame.worker, frame.cause or "left", blame=False)
+            case _:
+                assert_never(frame)
+
+    def next_deadline(self) -> float | None:
+        """Boot clock at which a Tick is wanted, or None."""
+        if not self.epoch or self._finished:
+            return None
+        times = [self._appended_at + self.lease_s / 3]
+        if self._grace_until is not None:
+            times.append(self._grace_until)
+        for session in self.sessions.values():
+            times.append(session.deadline)
+            if not session.silent:
+                times.append(session.heard + 2 * self.touch_s)
+        first = self._delays.first()
+        if first is not None:
+            times.append(first)
+        return min(times)
+
+    # ------------------------------------------------------------------------------------------------- leading
+
+    def _leading(self, led: model.Led) -> None:
+        before = self.ledger.led
+        closed = self.ledger.closed
+        self.epoch, self.lease_s = led.epoch, led.lease_s
+        self._authority = 0.0
+        for row, until in self.ledger.until.items():
+            if self.ledger.graph.state[row] == S.DELAYED:
+                self._delays.push(self._now.mono + max(0.0, until - self._now.wall), row)
+        self._awaited = set(self.ledger.roster)
+        self._wait_s = max(led.lease_s, before.lease_s if before is not None else 0.0) * (1.0 + DRIFT)
+        if before is not None and not closed and self._awaited and self.rules.r1_wait_before_grant:
+            self._grace_until = self._now.mono + self._wait_s  # R1
+        self._append(led)
+
+    def _may_grant(self) -> bool:
+        if not self.epoch or self._close_token is not None or self._stop_tokens or self._finished:
+            return False
+        led = self.ledger.led
+        if led is not None and not led.grants:
+            return False  # R8: an epoch of a verb grants nothing
+        if self._grace_until is not None:
+            return False
+        return self._now.mono < self._authority  # R1
+
+    def _end_grace(self) -> None:
+        """Every earlier worker has answered, or its time is up (R1)."""
+        self._grace_until = None
+        for worker in [w for w in self._awaited if w in self.ledger.roster]:
+            self._append(model.Left(worker, "did not answer the new leader before its lease ended", self._now.wall))
+        self._awaited.clear()
+
+    def _answered(self, worker: str) -> None:
+        self._awaited.discard(worker)
+        if self._grace_until is not None and not self._awaited:
+            self._grace_until = None
+
+    # ------------------------------------------------------------------------------------------------- appending
+
+    def _append(self, record: model.Record) -> None:
+        payload = model.encode(record)
+        self.appended += 1
+        self._appended_at = self._now.mono
+        self._out.append(fx.Append(payload))
+        applied = self.ledger.apply(self.ledger.next_seq, payload, record)
+        for row in applied.delayed:
+            self._delays.push(self._now.mono + max(0.0, self.ledger.until[row] - self._now.wall), row)
+        if applied.free:
+            self._free(applied)
+
+    def _free(self, applied: Applied) -> None:
+        if applied.added:
+            self._gates.append((self.appended, applied.free))
+            return
+        self._make_ready(applied.free)
+
+    def _make_ready(self, rows: list[int], *, front: bool = False) -> None:
+        """WAITING rows without a missing parent may go; `release="committed"` ones after the commit."""
+        graph, ledger = self.ledger.graph, self.ledger
+        late: list[int] = []
+        state, ready, push = graph.state, int(S.READY), self._ready.push
+        count = 0
+        for row in rows:
+            if self.committed < self.appended and ledger.specs[graph.spec[row]].options.release == "committed":
+                late.append(row)
+                continue
+            state[row] = ready
+            count += 1
+            if row in ledger.suspects:
+                self._suspects.append(row)
+            elif front:
+                self._ready.push_back(row, graph.priority[row])
+            else:
+                push(row, graph.priority[row])
+        ledger.counts[S.WAITING] -= count
+        ledger.counts[ready] += count
+        if late:
+            self._gates.append((self.appended, late))
+
+    def _committed(self, event: ev.Committed) -> None:
+        self.committed = event.count
+        self._authority = event.started + self.lease_s  # R1: from the start of the append
+        graph = self.ledger.graph
+        while self._gates and self._gates[0][0] <= self.committed:
+            _, rows = self._gates.popleft()
+            self._make_ready([r for r in rows if graph.state[r] == S.WAITING and not graph.pending[r]])
+
+    # ------------------------------------------------------------------------------------------------- drivers
+
+    def _submitted(self, event: ev.Submitted) -> None:
+        ledger = self.ledger
+        try:
+            chunk = model.decode_chunk(event.chunk)
+            ledger.check_chunk(chunk)
+        except (SubmissionError, msgspec.DecodeError) as error:
+            self._out.append(fx.Tell(event.token, False, str(error)))
+            return
+        if self._close_token is not None or self._stop_tokens:
+            self._out.append(fx.Tell(event.token, False, "the leader is closing and takes no more jobs"))
+            return
+        row = ledger.graph.size
+        self._known_open.add(chunk.flow)
+        self._append(model.Added(row, self._now.wall, chunk))
+        self._out.append(fx.Tell(event.token, True, {"first": row, "count": chunk.count}))
+
+    def _steer(self, event: ev.Steer) -> None:
+        if event.verb != "stop" or event.rows is not None:
+            self._out.append(fx.Tell(event.token, False, f"verb {event.verb!r} is not known; known: stop (the whole run)"))
+            return
+        graph = self.ledger.graph
+        rows = [r for r in range(graph.size) if graph.state[r] in (S.WAITING, S.READY, S.DELAYED, S.PAUSED)]
+        self._append(model.Steered("stop", rows_bytes(rows), int(S.STOPPED), self._now.wall, run="stopped"))
+        for session in self.sessions.values():
+            self.ledger.stopping.update(session.held)
+        self._stop_tokens.append(event.token)
+        for session in self.sessions.values():
+            if session.held:
+                self._out.append(fx.Kill(session.worker, "the run was stopped"))
+
+    def _closing(self, event: ev.Closing) -> None:
+        self._close_token = event.token
+        for session in self.sessions.values():
+            session.leaving = True
+            if session.held:
+                self._out.append(fx.Kill(session.worker, "the leader closes"))
+            else:
+                self._out.append(fx.Send(session.worker, model.Stop("the leader closes")))
+
+    def _after(self) -> None:
+        """What may have come true by this event: stopped, closed, idle."""
+        if self._stop_tokens and not any(self.ledger.counts[s] for s in HELD):
+            counts = self.ledger.counts[S.STOPPED]
+            for token in self._stop_tokens:
+                self._out.append(fx.Tell(token, True, {"stopped": counts}))
+            self._stop_tokens.clear()
+        if self._close_token is not None and not self.ledger.roster and not self._finished:
+            self._append(model.Closed(self._now.wall))
+            self._out.append(fx.Finish(self._close_token))
+            self._finished = True
+        idle = self.idle()
+        if idle and not self._idle_said:
+            self._out.append(fx.Idle())
+        self._idle_said = idle
+
+    def run_state(self) -> str:
+        """`running`, `completed`, `failed` or `stopped`, as users see it."""
+        counts = self.ledger.counts
+        if not self.idle():
+            return "running"
+        if self.ledger.run_stopped:
+            return "stopped"
+        if counts[S.FAILED] or counts[S.WAITING] or self.ledger.open_flows():
+            return "failed"
+        return "completed"
+
+    def idle(self) -> bool:
+        """Is nothing left to run: every job ended or behind one that failed, and no submission still arriving?"""
+        if self._gates or any(self.ledger.counts[s] for s in ACTIVE):
+            return False
+        return not any(flow.uuid in self._known_open for flow in self.ledger.open_flows())
+
+    # ------------------------------------------------------------------------------------------------- workers
+
+    def _hello(self, hello: model.Hello) -> None:
+        worker, ledger = hello.worker, self.ledger
+        if worker in ledger.left or self._close_token is not None:
+            self._out.append(fx.Send(worker, model.Refused("this worker was given up; it must end")))
+            return
+        session = self.sessions.get(worker)
+        if session is None:
+            known = worker in ledger.roster
+            if not known:
+                self._append(
+                    model.Joined(
+                        worker, hello.host, hello.boot_id, hello.pid_namespace, hello.pid, hello.started,
+                        hello.supervisor_pid, hello.supervisor_started, self._now.wall,
+                    )
+                )  # fmt: skip
+            mono = self._now.mono
+            session = self.sessions[worker] = Session(worker, self.appended, mono, mono + self._wait_s)
+        session.heard, session.silent = self._now.mono, False
+        session.known_specs.clear()
+        session.known_functions.clear()
+        self._reconcile(session, hello.held)
+        self._answered(worker)
+        self._out.append(fx.Send(worker, model.Welcome(self.epoch, self.lease_s, self.touch_s), after=True))
+
+    def _reconcile(self, session: Session, held: list[model.Held]) -> None:
+        """Make what the leader believes this worker to hold equal to what it says (a stream may have lost frames)."""
+        graph = self.ledger.graph
+        says = {h.row for h in held}
+        for row in [r for r in session.held if r not in says]:
+            self._release(session, row)  # the lease never arrived: not begun
+        for h in held:
+            if h.row >= graph.size or graph.state[h.row] in HELD or graph.state[h.row] in (S.COMPLETED, S.FAILED):
+                continue
+            if (graph.epoch[h.row], graph.counter[h.row]) == (h.epoch, h.counter):
+                continue  # this very attempt has ended already; only its acknowledgement was lost
+            self._take(session, h.row, h.epoch, h.counter)
+            self._adopted[h.row] = h
+
+    def _take(self, session: Session, row: int, epoch: int, counter: int) -> None:
+        graph, ledger = self.ledger.graph, self.ledger
+        old = graph.state[row]
+        if old == S.STOPPED or old == S.PAUSED:
+            ledger.stopping.add(row)
+        ledger.counts[old] -= 1
+        ledger.counts[S.LEASED] += 1
+        graph.state[row] = S.LEASED
+        graph.epoch[row], graph.counter[row] = epoch, counter
+        session.held[row] = None
+
+    def _release(self, session: Session, row: int) -> None:
+        """A held row comes back unended: READY or WAITING again, or STOPPED if somebody stopped it meanwhile."""
+        graph, ledger = self.ledger.graph, self.ledger
+        self._drop(session, row)
+        ledger.become(row, S.WAITING)
+        if row in ledger.stopping:
+            ledger.stopping.discard(row)
+            self._append(model.Steered("stop", rows_bytes([row]), int(S.STOPPED), self._now.wall))
+        elif not graph.pending[row]:
+            self._make_ready([row], front=True)
+
+    def _touched(self, touch: model.Touch) -> None:
+        session = self.sessions.get(touch.worker)
+        if session is None:
+            if touch.worker in self.ledger.left:
+                self._out.append(fx.Send(touch.worker, model.Refused("this worker was given up; it must end")))
+            return
+        self._heard(session)
+        valid_s = self._authority - self._now.mono
+        if valid_s > 0:
+            session.promise(self._now.mono, valid_s)
+            self._out.append(fx.Send(touch.worker, model.Touched(self.epoch, touch.sent, valid_s)))
+
+    def _heard(self, session: Session) -> None:
+        session.heard = self._now.mono
+        if session.silent:
+            session.silent = False
+            for row in session.held:
+                self.ledger.become(row, S.RUNNING)
+
+    def _gone(self, worker: str, cause: str, *, blame: bool) -> None:
+        """The worker runs nothing any more: its rows are free, under suspicion if it did not leave by itself (R9)."""
+        ledger = self.ledger
+        session = self.sessions.pop(worker, None)
+        if worker not in ledger.roster:
+            return
+        held = list(session.held) if session is not None else []
+        lone = session is not None and session.alone and len(held) == 1
+        killed = bool(self._stop_tokens) or self._close_token is not None
+        suspects = [] if killed or not blame else held
+        self._append(model.Left(worker, cause, self._now.wall, suspects=suspects))
+        if session is not None:
+            if lone and suspects:
+                self._charge_death(session, held[0], cause)
+            gate: list[int] = []
+            for row in reversed([r for r in held if r in session.held]):
+                self._drop(session, row)
+                ledger.become(row, S.WAITING)
+                if row in ledger.stopping:
+                    ledger.stopping.discard(row)
+                    self._append(model.Steered("stop", rows_bytes([row]), int(S.STOPPED), self._now.wall))
+                elif not ledger.graph.pending[row]:
+                    gate.append(row)
+            if gate and self.rules.r9_commit_suspects:
+                self._gates.append((self.appended, gate[::-1]))  # R9: the suspicion is committed first
+            else:
+                self._make_ready(gate, front=True)
+        self._answered(worker)
+
+    def _charge_death(self, session: Session, row: int, cause: str) -> None:
+        failure = model.Failure(FailureKind.LOST, f"the worker ended while it ran this job alone: {cause}")
+        graph = self.ledger.graph
+        self._drop(session, row)
+        self._end(session, graph.epoch[row], model.Ending(row, graph.counter[row], failure=failure))
+
+    # ------------------------------------------------------------------------------------------------- outcomes
+
+    def _pulled(self, pull: model.Pull) -> None:
+        session = self.sessions.get(pull.worker)
+        if session is None:
+            if pull.worker in self.ledger.left:
+                self._out.append(fx.Send(pull.worker, model.Refused("this worker was given up; it must end")))
+            return
+        self._heard(session)
+        session.revoking = False
+        if pull.plain.rows:
+            self._plain(session, pull)
+        if pull.logs:
+            kept = [log for log in pull.logs if log.row < self.ledger.graph.size]
+            self._append(model.Logged(pull.epoch, kept))
+        for ending in pull.endings:
+            if self._accepts(session, ending.row, pull.epoch, ending.counter):
+                self._drop(session, ending.row)
+                self._end(session, pull.epoch, ending)
+        for row, counter in pull.returned:
+            if self._holds(session, row, pull.epoch, counter):
+                self._release(session, row)
+        if not session.held:
+            session.alone = False
+        if pull.running != NIL and pull.running in session.held:
+            self._runs(pull.running, pull.busy_s)
+        if pull.number:
+            self._out.append(fx.Send(pull.worker, model.Ack(pull.number), after=True))
+
+    def _holds(self, session: Session, row: int, epoch: int, counter: int) -> bool:
+        graph = self.ledger.graph
+        return row in session.held and graph.epoch[row] == epoch and graph.counter[row] == counter
+
+    def _accepts(self, session: Session, row: int, epoch: int, counter: int) -> bool:
+        """Is this outcome of the attempt that is held, computed from inputs that stand (P3, R3)?"""
+        if not self._holds(session, row, epoch, counter):
+            self.refused_outcomes += 1
+            return False
+        held = self._adopted.get(row)
+        if held is None or not self.rules.r3_check_inputs:
+            return True
+        graph = self.ledger.graph
+        for parent, parent_epoch, parent_counter in held.inputs:
+            if parent >= graph.size or graph.state[parent] != S.COMPLETED:
+                break
+            if graph.epoch[parent] != parent_epoch or graph.counter[parent] != parent_counter:
+                break
+        else:
+            return not graph.pending[row]
+        self.refused_outcomes += 1
+        self._release(session, row)
+        return False
+
+    def _drop(self, session: Session, row: int) -> None:
+        session.held.pop(row, None)
+        self._adopted.pop(row, None)
+
+    def _plain(self, session: Session, pull: model.Pull) -> None:
+        """The hot path: outcomes in columns are checked, kept as they came, and applied."""
+        plain, graph, held = pull.plain, self.ledger.graph, session.held
+        rows, counters = column("I", plain.rows), column("I", plain.counters)
+        epoch = pull.epoch
+        epochs, counter_of = graph.epoch, graph.counter
+        if self._adopted:
+            # one at a time: an outcome may rest on the one before it in the same frame
+            self._plain_adopted(session, pull)
+            return
+        for row, counter in zip(rows, counters, strict=True):
+            if row not in held or counter_of[row] != counter or epochs[row] != epoch:
+                self._plain_adopted(session, pull)
+                return
+        for row in rows:
+            del held[row]
+        self._learn(rows, plain.elapsed)
+        self._cache(rows, plain)
+        self._append(model.Completed(pull.worker, epoch, self._now.wall, plain))
+
+    def _plain_adopted(self, session: Session, pull: model.Pull) -> None:
+        plain = pull.plain
+        ends = column("I", plain.ends)
+        start = 0
+        for i, (row, counter) in enumerate(
+            zip(column("I", plain.rows), column("I", plain.counters), strict=True)
+        ):
+            output, start = plain.outputs[start : ends[i]], ends[i]
+            if not self._accepts(session, row, pull.epoch, counter):
+                continue
+            self._drop(session, row)
+            one = model.Plain(
+                plain.rows[4 * i : 4 * i + 4],
+                plain.counters[4 * i : 4 * i + 4],
+                plain.began[8 * i : 8 * i + 8],
+                plain.elapsed[4 * i : 4 * i + 4],
+                len(output).to_bytes(4, "little"),
+                output,
+            )
+            self._cache([row], one)
+            self._append(model.Completed(pull.worker, pull.epoch, self._now.wall, one))
+
+    def _cache(self, rows: Iterable[int], plain: model.Plain) -> None:
+        """Keep outputs that children will want."""
+        first_child = self.ledger.graph.first_child
+        ends = column("I", plain.ends)
+        start = 0
+        for row, end in zip(rows, ends, strict=True):
+            if first_child[row] != NIL:
+                self._keep(row, plain.outputs[start:end])
+            start = end
+
+    def _keep(self, row: int, output: bytes) -> None:
+        self._outputs[row] = output
+        self._output_order.append((self.appended + 1, row))
+        self._output_bytes += len(output)
+        while self._output_bytes > CACHE_BYTES and self._output_order[0][0] <= self.committed:
+            _, old = self._output_order.popleft()
+            self._output_bytes -= len(self._outputs.pop(old, b""))
+
+    def _end(self, session: Session, epoch: int, ending: model.Ending) -> None:
+        """An outcome that is more than bytes: decide what follows and record both as one."""
+        ledger, graph, row = self.ledger, self.ledger.graph, ending.row
+        if ending.failure is None and ending.growth is not None:
+            try:
+                ledger.check_growth(ending.growth)
+            except SubmissionError as error:
+                failure = model.Failure(FailureKind.ERROR, f"its Response cannot be taken: {error}", retry=False)
+                ending = msgspec.structs.replace(ending, failure=failure, growth=None)
+        attempts = graph.attempts[row]
+        if ending.failure is None:
+            if graph.first_child[row] != NIL or ending.growth is not None:
+                self._keep(row, ending.output)
+            self._append(
+                model.Ended(session.worker, epoch, self._now.wall, ending, int(S.COMPLETED), attempts, row=graph.size)
+            )
+            return
+        options = ledger.specs[graph.spec[row]].options
+        decision = retries.decide(options, ending.failure, attempts, ledger.deaths.get(row, 0), row)
+        until = self._now.wall + decision.delay_s if decision.state is S.DELAYED else 0.0
+        self._append(
+            model.Ended(
+                session.worker, epoch, self._now.wall, ending, int(decision.state), decision.attempts, until=until
+            )
+        )
+
+    def _runs(self, row: int, busy_s: float) -> None:
+        graph = self.ledger.graph
+        self._price_specs()
+        if graph.state[row] == S.LEASED:
+            self.ledger.become(row, S.RUNNING)
+        function = self._function_of[graph.spec[row]]
+        self._seconds[function] = max(self._seconds[function], busy_s)
+
+    def _learn(self, rows: Iterable[int], elapsed: bytes) -> None:
+        """What a function costs, from a sample of the outcomes."""
+        self._price_specs()
+        seconds, taken = column("f", elapsed), list(rows)
+        function_of, spec = self._function_of, self.ledger.graph.spec
+        sums: dict[int, tuple[float, int]] = {}
+        for i in range(0, len(taken), 1 + len(taken) // 16):
+            function = function_of[spec[taken[i]]]
+            total, n = sums.get(function, (0.0, 0))
+            sums[function] = total + seconds[i], n + 1
+        for function, (total, n) in sums.items():
+            before, mean = self._seconds[function], max(total / n, ropes.FLOOR_S)
+            self._seconds[function] = mean if before == ropes.UNKNOWN_S else 0.5 * before + 0.5 * mean
+
+    # ------------------------------------------------------------------------------------------------- granting
+
+    def _schedule(self) -> None:
+        if not self._may_grant():
+            return
+        wanting = [s for s in self.sessions.values() if s.wants() and self.committed >= s.joined_at]
+        if not wanting:
+            return
+        wanting.sort(key=lambda s: len(s.held))
+        self._price_specs()
+        for session in wanting:
+            if self._suspects and not session.held and self._grant_suspect(session):
+                continue
+            planned = self._plan()
+            if planned:
+                self._grant(session, planned)
+            elif not session.held:
+                self._steal(session)
+
+    def _price_specs(self) -> None:
+        for spec in self.ledger.specs[len(self._function_of) :]:
+            number = self._function_numbers.setdefault(spec.function, len(self._function_numbers))
+            if number == len(self._seconds):
+                self._seconds.append(ropes.UNKNOWN_S)
+            self._function_of.append(number)
+            self._tows.append(spec.options.release != "committed")
+
+    def _plan(self) -> list[ropes.Planned]:
+        waiting = len(self._ready)
+        if not waiting:
+            return []
+        share = min(ropes.MOST_JOBS, max(1, waiting // (2 * len(self.sessions))))
+        planned = ropes.plan(self.ledger.graph, self._ready.lanes(), share, self._function_of, self._seconds, self._tows)
+        counts = self.ledger.counts
+        for one in planned:
+            counts[S.WAITING if one.needs else S.READY] -= 1
+        counts[S.LEASED] += len(planned)
+        return planned
+
+    def _grant_suspect(self, session: Session) -> bool:
+        graph = self.ledger.graph
+        while self._suspects:
+            row = self._suspects.popleft()
+            if graph.state[row] == S.READY:
+                self.ledger.become(row, S.LEASED)
+                self._grant(session, [ropes.Planned(row, [])])
+                session.alone = True
+                return True
+        return False
+
+    def _grant(self, session: Session, planned: list[ropes.Planned]) -> None:
+        ledger, graph = self.ledger, self.ledger.graph
+        epoch, counter = self.epoch, self._counter
+        held, state, leased = session.held, graph.state, int(S.LEASED)
+        inside = {one.row for one in planned} if any(one.needs for one in planned) else set()
+        specs: list[tuple[int, model.Spec]] = []
+        functions: list[model.Function] = []
+        jobs: list[model.LeasedJob] = []
+        for row, needs in planned:
+            counter += 1
+            state[row] = leased
+            graph.epoch[row], graph.counter[row] = epoch, counter
+            held[row] = None
+            spec = graph.spec[row]
+            if spec not in session.known_specs:
+                session.known_specs.add(spec)
+                known = ledger.specs[spec]
+                specs.append((spec, known))
+                if known.function not in session.known_functions:
+                    session.known_functions.add(known.function)
+                    functions.append(ledger.functions[known.function])
+            jobs.append(
+                model.LeasedJob(
+                    row,
+                    counter,
+                    spec,
+                    graph.args(row),
+                    graph.key(row),
+                    graph.index[row],
+                    self._inputs(row, inside) if graph.parent_count[row] else [],
+                    graph.first_child[row] != NIL and self._reports(row, inside),
+                    needs,
+                    graph.attempts[row] + 1,
+                )
+            )
+        self._counter = counter
+        session.granted = len(planned)
+        self._out.append(fx.Send(session.worker, model.Lease(epoch, jobs, specs, functions)))
+
+    def _reports(self, row: int, inside: set[int]) -> bool:
+        """Does anybody outside this lease wait for the outcome?"""
+        graph = self.ledger.graph
+        edge = graph.first_child[row]
+        while edge != NIL:
+            if graph.edge_child[edge] not in inside:
+                return True
+            edge = graph.edge_next[edge]
+        return False
+
+    def _inputs(self, row: int, inside: set[int]) -> list[model.Input]:
+        graph = self.ledger.graph
+        inputs = []
+        for edge in graph.parent_edges(row):
+            kind = graph.edge_kind[edge]
+            if kind & 3:
+                continue  # order alone
+            parent = graph.edge_parent[edge]
+            epoch, counter = graph.epoch[parent], graph.counter[parent]
+            if parent in inside:
+                inputs.append(model.Input(parent, epoch, counter))
+            elif graph.state[parent] != S.COMPLETED:
+                passes = kind >> 4 == Missing.PASS
+                inputs.append(model.Input(parent, 0, 0, missing=True, uuid=graph.uuid(parent) if passes else ""))
+            elif (data := self._outputs.get(parent)) is not None:
+                inputs.append(model.Input(parent, epoch, counter, data))
+            else:
+                inputs.append(model.Input(parent, epoch, counter, place=graph.output(parent)))
+        return inputs
+
+    def _steal(self, idle: Session) -> None:
+        """Ask the fullest worker for half of what it has not begun; it is granted again only when returned (R7)."""
+        graph = self.ledger.graph
+        victim = max((s for s in self.sessions.values() if s is not idle), key=lambda s: len(s.held), default=None)
+        if victim is None or len(victim.held) < 2 or victim.revoking or victim.alone:
+            return
+        free = [row for row in victim.held if graph.state[row] == S.LEASED and not graph.pending[row]]
+        rows = free[(len(free) + 1) // 2 :]
+        left_s = sum(self._seconds[self._function_of[graph.spec[row]]] for row in rows)
+        if not rows or left_s < ropes.TARGET_S / 8:
+            return  # it will be through before the answer is back
+        victim.revoking = True
+        self._out.append(fx.Send(victim.worker, model.Revoke(rows)))
+        if not self.rules.r7_wait_for_revoked:
+            for row in rows:
+                self._release(victim, row)
+
+    # ------------------------------------------------------------------------------------------------- time
+
+    def _tick(self) -> None:
+        mono, wall = self._now
+        graph = self.ledger.graph
+        if self._grace_until is not None and mono >= self._grace_until:
+            self._end_grace()
+        for session in list(self.sessions.values()):
+            if mono >= session.deadline:
+                self._gone(session.worker, "its lease ended without a word", blame=True)
+            elif not session.silent and mono >= session.heard + 2 * self.touch_s:
+                session.silent = True
+                for row in session.held:
+                    if graph.state[row] in HELD:
+                        self._mark_lost(row)
+        due = [row for row in self._delays.pop_due(mono) if graph.state[row] == S.DELAYED]
+        for row in due:
+            self.ledger.become(row, S.WAITING)
+            self.ledger.until.pop(row, None)
+        self._make_ready([row for row in due if not graph.pending[row]])
+        if self.epoch and mono >= self._appended_at + self.lease_s / 3 and not self._finished:
+            self._append(model.Beat(wall))  # R1: an idle leader appends, or its authority ends
+
+    def _mark_lost(self, row: int) -> None:
+        self.ledger.become(row, S.LOST)
