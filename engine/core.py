@@ -20,39 +20,29 @@ import msgspec
 from towline.engine import effects as fx
 from towline.engine import events as ev
 from towline.engine import model, retries, ropes
+from towline.engine.authority import Authority
 from towline.engine.errors import SubmissionError
 from towline.engine.events import Now
+from towline.engine.granting import rows_to_ask_back, write_lease
 from towline.engine.graph import NIL, column
 from towline.engine.image import Image, image_of, ledger_from
-from towline.engine.leases import DRIFT, Session
+from towline.engine.leases import Session
 from towline.engine.ledger import Applied, Ledger, rows_bytes
+from towline.engine.outputs import OutputCache
+from towline.engine.prices import Prices
 from towline.engine.queues import DelayHeap, ReadyQueue
-from towline.engine.states import ACTIVE, HELD, FailureKind, JobState, Missing
+from towline.engine.states import ACTIVE, HELD, FailureKind, JobState
 
 S = JobState
-
-CACHE_BYTES = 64 << 20
-"""Outputs of parents kept in memory for their children; beyond it children read them from the journal."""
-
-
-class Rules(msgspec.Struct):
-    """The rules of DESIGN 5a that the simulator may switch off, one planted bug each. Nothing else ever sets them."""
-
-    r1_wait_before_grant: bool = True
-    r3_check_inputs: bool = True
-    r7_wait_for_revoked: bool = True
-    r8_wait_before_claim: bool = True
-    r9_commit_suspects: bool = True
 
 
 class LeaderCore:
     """See the module. `ledger` may be read by the shell at any time; answers drawn from it wait for the commit (R5)."""
 
-    def __init__(self, ledger: Ledger | None = None, rules: Rules | None = None) -> None:
+    def __init__(self, ledger: Ledger | None = None) -> None:
         self.ledger = ledger or Ledger()
-        self.rules = rules or Rules()
         self.epoch = 0
-        self.lease_s = 60.0
+        self.authority = Authority()
         self.touch_s = 15.0
         self.sessions: dict[str, Session] = {}
         self.appended = 0
@@ -66,26 +56,13 @@ class LeaderCore:
         self._delays = DelayHeap()
         self._gates: deque[tuple[int, list[int]]] = deque()
         """(appends that must be committed, rows)."""
-        self._outputs: dict[int, bytes] = {}
-        self._output_order: deque[tuple[int, int]] = deque()
-        self._output_bytes = 0
+        self._outputs = OutputCache()
+        self._prices = Prices()
         self._counter = 0
         self._out: list[fx.Effect] = []
         self._now = Now(0.0, 0.0)
-        self._authority = 0.0
         self._appended_at = 0.0
-        self._wait_s = 0.0
-        """How long a worker may run on what an earlier leader promised."""
-        self._grace_until: float | None = None
-        self._awaited: set[str] = set()
         self._known_open: set[str] = set()
-        self._function_of: list[int] = []
-        """Spec number to function number."""
-        self._function_numbers: dict[str, int] = {}
-        self._seconds: list[float] = []
-        """Function number to seconds a job."""
-        self._tows: list[bool] = []
-        """Spec number to: may it be towed?"""
         self._idle_said = False
         self._stop_tokens: list[int] = []
         self._close_token: int | None = None
@@ -94,11 +71,9 @@ class LeaderCore:
     # ------------------------------------------------------------------------------------------------- restore
 
     @classmethod
-    def restore(
-        cls, image: Image | None, records: Iterable[tuple[int, bytes]], rules: Rules | None = None
-    ) -> LeaderCore:
+    def restore(cls, image: Image | None, records: Iterable[tuple[int, bytes]]) -> LeaderCore:
         """The core after `image` (a snapshot) and the records from `image.seq` on: the same path as a fresh start."""
-        core = cls(ledger_from(image) if image else Ledger(), rules)
+        core = cls(ledger_from(image) if image else Ledger())
         for seq, payload in records:
             core.ledger.apply(seq, payload, model.decode_record(payload))
         core._lay_states()
@@ -172,9 +147,9 @@ class LeaderCore:
         """Boot clock at which a Tick is wanted, or None."""
         if not self.epoch or self._finished:
             return None
-        times = [self._appended_at + self.lease_s / 3]
-        if self._grace_until is not None:
-            times.append(self._grace_until)
+        times = [self._appended_at + self.authority.lease_s / 3]
+        if self.authority.grace_until is not None:
+            times.append(self.authority.grace_until)
         for session in self.sessions.values():
             times.append(session.deadline)
             if not session.silent:
@@ -187,40 +162,28 @@ class LeaderCore:
     # ------------------------------------------------------------------------------------------------- leading
 
     def _leading(self, led: model.Led) -> None:
-        before = self.ledger.led
-        closed = self.ledger.closed
-        self.epoch, self.lease_s = led.epoch, led.lease_s
-        self._authority = 0.0
-        for row, until in self.ledger.until.items():
-            if self.ledger.graph.state[row] == S.DELAYED:
+        ledger, before = self.ledger, self.ledger.led
+        self.epoch = led.epoch
+        for row, until in ledger.until.items():
+            if ledger.graph.state[row] == S.DELAYED:
                 self._delays.push(self._now.mono + max(0.0, until - self._now.wall), row)
-        self._awaited = set(self.ledger.roster)
-        self._wait_s = max(led.lease_s, before.lease_s if before is not None else 0.0) * (1.0 + DRIFT)
-        if before is not None and not closed and self._awaited and self.rules.r1_wait_before_grant:
-            self._grace_until = self._now.mono + self._wait_s  # R1
+        before_s = before.lease_s if before is not None else 0.0
+        self.authority.begin(self._now.mono, led.lease_s, before_s, ledger.roster, closed=before is None or ledger.closed)
         self._append(led)
 
     def _may_grant(self) -> bool:
-        if not self.epoch or self._close_token is not None or self._stop_tokens or self._finished:
-            return False
         led = self.ledger.led
-        if led is not None and not led.grants:
+        if not self.epoch or led is None or not led.grants:
             return False  # R8: an epoch of a verb grants nothing
-        if self._grace_until is not None:
+        if self._close_token is not None or self._stop_tokens or self._finished:
             return False
-        return self._now.mono < self._authority  # R1
+        return self.authority.allows(self._now.mono)
 
     def _end_grace(self) -> None:
-        """Every earlier worker has answered, or its time is up (R1)."""
-        self._grace_until = None
-        for worker in [w for w in self._awaited if w in self.ledger.roster]:
+        """The time of every earlier worker that has not answered is up (R1)."""
+        for worker in [w for w in self.authority.awaited if w in self.ledger.roster]:
             self._append(model.Left(worker, "did not answer the new leader before its lease ended", self._now.wall))
-        self._awaited.clear()
-
-    def _answered(self, worker: str) -> None:
-        self._awaited.discard(worker)
-        if self._grace_until is not None and not self._awaited:
-            self._grace_until = None
+            self.authority.answered(worker)
 
     # ------------------------------------------------------------------------------------------------- appending
 
@@ -266,7 +229,7 @@ class LeaderCore:
 
     def _committed(self, event: ev.Committed) -> None:
         self.committed = event.count
-        self._authority = event.started + self.lease_s  # R1: from the start of the append
+        self.authority.committed(event.started)
         graph = self.ledger.graph
         while self._gates and self._gates[0][0] <= self.committed:
             _, rows = self._gates.popleft()
@@ -364,13 +327,13 @@ class LeaderCore:
                     )
                 )  # fmt: skip
             mono = self._now.mono
-            session = self.sessions[worker] = Session(worker, self.appended, mono, mono + self._wait_s)
+            session = self.sessions[worker] = Session(worker, self.appended, mono, mono + self.authority.wait_s)
         session.heard, session.silent = self._now.mono, False
         session.known_specs.clear()
         session.known_functions.clear()
         self._reconcile(session, hello.held)
-        self._answered(worker)
-        self._out.append(fx.Send(worker, model.Welcome(self.epoch, self.lease_s, self.touch_s), after=True))
+        self.authority.answered(worker)
+        self._out.append(fx.Send(worker, model.Welcome(self.epoch, self.authority.lease_s, self.touch_s), after=True))
 
     def _reconcile(self, session: Session, held: list[model.Held]) -> None:
         """Make what the leader believes this worker to hold equal to what it says (a stream may have lost frames)."""
@@ -415,7 +378,7 @@ class LeaderCore:
                 self._out.append(fx.Send(touch.worker, model.Refused("this worker was given up; it must end")))
             return
         self._heard(session)
-        valid_s = self._authority - self._now.mono
+        valid_s = self.authority.until - self._now.mono
         if valid_s > 0:
             session.promise(self._now.mono, valid_s)
             self._out.append(fx.Send(touch.worker, model.Touched(self.epoch, touch.sent, valid_s)))
@@ -450,11 +413,9 @@ class LeaderCore:
                     self._append(model.Steered("stop", rows_bytes([row]), int(S.STOPPED), self._now.wall))
                 elif not ledger.graph.pending[row]:
                     gate.append(row)
-            if gate and self.rules.r9_commit_suspects:
+            if gate:
                 self._gates.append((self.appended, gate[::-1]))  # R9: the suspicion is committed first
-            else:
-                self._make_ready(gate, front=True)
-        self._answered(worker)
+        self.authority.answered(worker)
 
     def _charge_death(self, session: Session, row: int, cause: str) -> None:
         failure = model.Failure(FailureKind.LOST, f"the worker ended while it ran this job alone: {cause}")
@@ -501,19 +462,21 @@ class LeaderCore:
             self.refused_outcomes += 1
             return False
         held = self._adopted.get(row)
-        if held is None or not self.rules.r3_check_inputs:
+        if held is None or self._inputs_stand(held):
             return True
-        graph = self.ledger.graph
-        for parent, parent_epoch, parent_counter in held.inputs:
-            if parent >= graph.size or graph.state[parent] != S.COMPLETED:
-                break
-            if graph.epoch[parent] != parent_epoch or graph.counter[parent] != parent_counter:
-                break
-        else:
-            return not graph.pending[row]
         self.refused_outcomes += 1
         self._release(session, row)
         return False
+
+    def _inputs_stand(self, held: model.Held) -> bool:
+        """R3: are the attempts that this one's inputs came from the committed ones?"""
+        graph = self.ledger.graph
+        for parent, epoch, counter in held.inputs:
+            if parent >= graph.size or graph.state[parent] != S.COMPLETED:
+                return False
+            if graph.epoch[parent] != epoch or graph.counter[parent] != counter:
+                return False
+        return not graph.pending[held.row]
 
     def _drop(self, session: Session, row: int) -> None:
         session.held.pop(row, None)
@@ -535,7 +498,7 @@ class LeaderCore:
                 return
         for row in rows:
             del held[row]
-        self._learn(rows, plain.elapsed)
+        self._prices.learn(self.ledger, rows, plain.elapsed)
         self._cache(rows, plain)
         self._append(model.Completed(pull.worker, epoch, self._now.wall, plain))
 
@@ -543,9 +506,7 @@ class LeaderCore:
         plain = pull.plain
         ends = column("I", plain.ends)
         start = 0
-        for i, (row, counter) in enumerate(
-            zip(column("I", plain.rows), column("I", plain.counters), strict=True)
-        ):
+        for i, (row, counter) in enumerate(zip(column("I", plain.rows), column("I", plain.counters), strict=True)):
             output, start = plain.outputs[start : ends[i]], ends[i]
             if not self._accepts(session, row, pull.epoch, counter):
                 continue
@@ -572,12 +533,7 @@ class LeaderCore:
             start = end
 
     def _keep(self, row: int, output: bytes) -> None:
-        self._outputs[row] = output
-        self._output_order.append((self.appended + 1, row))
-        self._output_bytes += len(output)
-        while self._output_bytes > CACHE_BYTES and self._output_order[0][0] <= self.committed:
-            _, old = self._output_order.popleft()
-            self._output_bytes -= len(self._outputs.pop(old, b""))
+        self._outputs.keep(row, output, self.appended + 1, self.committed)
 
     def _end(self, session: Session, epoch: int, ending: model.Ending) -> None:
         """An outcome that is more than bytes: decide what follows and record both as one."""
@@ -592,40 +548,20 @@ class LeaderCore:
         if ending.failure is None:
             if graph.first_child[row] != NIL or ending.growth is not None:
                 self._keep(row, ending.output)
-            self._append(
-                model.Ended(session.worker, epoch, self._now.wall, ending, int(S.COMPLETED), attempts, row=graph.size)
-            )
+            self._append(model.Ended(session.worker, epoch, self._now.wall, ending, int(S.COMPLETED), attempts, row=graph.size))
             return
         options = ledger.specs[graph.spec[row]].options
         decision = retries.decide(options, ending.failure, attempts, ledger.deaths.get(row, 0), row)
         until = self._now.wall + decision.delay_s if decision.state is S.DELAYED else 0.0
         self._append(
-            model.Ended(
-                session.worker, epoch, self._now.wall, ending, int(decision.state), decision.attempts, until=until
-            )
+            model.Ended(session.worker, epoch, self._now.wall, ending, int(decision.state), decision.attempts, until=until)
         )
 
     def _runs(self, row: int, busy_s: float) -> None:
         graph = self.ledger.graph
-        self._price_specs()
         if graph.state[row] == S.LEASED:
             self.ledger.become(row, S.RUNNING)
-        function = self._function_of[graph.spec[row]]
-        self._seconds[function] = max(self._seconds[function], busy_s)
-
-    def _learn(self, rows: Iterable[int], elapsed: bytes) -> None:
-        """What a function costs, from a sample of the outcomes."""
-        self._price_specs()
-        seconds, taken = column("f", elapsed), list(rows)
-        function_of, spec = self._function_of, self.ledger.graph.spec
-        sums: dict[int, tuple[float, int]] = {}
-        for i in range(0, len(taken), 1 + len(taken) // 16):
-            function = function_of[spec[taken[i]]]
-            total, n = sums.get(function, (0.0, 0))
-            sums[function] = total + seconds[i], n + 1
-        for function, (total, n) in sums.items():
-            before, mean = self._seconds[function], max(total / n, ropes.FLOOR_S)
-            self._seconds[function] = mean if before == ropes.UNKNOWN_S else 0.5 * before + 0.5 * mean
+        self._prices.at_least(self.ledger, graph.spec[row], busy_s)
 
     # ------------------------------------------------------------------------------------------------- granting
 
@@ -636,7 +572,7 @@ class LeaderCore:
         if not wanting:
             return
         wanting.sort(key=lambda s: len(s.held))
-        self._price_specs()
+        self._prices.refresh(self.ledger)
         for session in wanting:
             if self._suspects and not session.held and self._grant_suspect(session):
                 continue
@@ -646,20 +582,13 @@ class LeaderCore:
             elif not session.held:
                 self._steal(session)
 
-    def _price_specs(self) -> None:
-        for spec in self.ledger.specs[len(self._function_of) :]:
-            number = self._function_numbers.setdefault(spec.function, len(self._function_numbers))
-            if number == len(self._seconds):
-                self._seconds.append(ropes.UNKNOWN_S)
-            self._function_of.append(number)
-            self._tows.append(spec.options.release != "committed")
-
     def _plan(self) -> list[ropes.Planned]:
         waiting = len(self._ready)
         if not waiting:
             return []
         share = min(ropes.MOST_JOBS, max(1, waiting // (2 * len(self.sessions))))
-        planned = ropes.plan(self.ledger.graph, self._ready.lanes(), share, self._function_of, self._seconds, self._tows)
+        prices = self._prices
+        planned = ropes.plan(self.ledger.graph, self._ready.lanes(), share, prices.function_of, prices.seconds, prices.tows)
         counts = self.ledger.counts
         for one in planned:
             counts[S.WAITING if one.needs else S.READY] -= 1
@@ -678,73 +607,9 @@ class LeaderCore:
         return False
 
     def _grant(self, session: Session, planned: list[ropes.Planned]) -> None:
-        ledger, graph = self.ledger, self.ledger.graph
-        epoch, counter = self.epoch, self._counter
-        held, state, leased = session.held, graph.state, int(S.LEASED)
-        inside = {one.row for one in planned} if any(one.needs for one in planned) else set()
-        specs: list[tuple[int, model.Spec]] = []
-        functions: list[model.Function] = []
-        jobs: list[model.LeasedJob] = []
-        for row, needs in planned:
-            counter += 1
-            state[row] = leased
-            graph.epoch[row], graph.counter[row] = epoch, counter
-            held[row] = None
-            spec = graph.spec[row]
-            if spec not in session.known_specs:
-                session.known_specs.add(spec)
-                known = ledger.specs[spec]
-                specs.append((spec, known))
-                if known.function not in session.known_functions:
-                    session.known_functions.add(known.function)
-                    functions.append(ledger.functions[known.function])
-            jobs.append(
-                model.LeasedJob(
-                    row,
-                    counter,
-                    spec,
-                    graph.args(row),
-                    graph.key(row),
-                    graph.index[row],
-                    self._inputs(row, inside) if graph.parent_count[row] else [],
-                    graph.first_child[row] != NIL and self._reports(row, inside),
-                    needs,
-                    graph.attempts[row] + 1,
-                )
-            )
-        self._counter = counter
-        session.granted = len(planned)
-        self._out.append(fx.Send(session.worker, model.Lease(epoch, jobs, specs, functions)))
-
-    def _reports(self, row: int, inside: set[int]) -> bool:
-        """Does anybody outside this lease wait for the outcome?"""
-        graph = self.ledger.graph
-        edge = graph.first_child[row]
-        while edge != NIL:
-            if graph.edge_child[edge] not in inside:
-                return True
-            edge = graph.edge_next[edge]
-        return False
-
-    def _inputs(self, row: int, inside: set[int]) -> list[model.Input]:
-        graph = self.ledger.graph
-        inputs = []
-        for edge in graph.parent_edges(row):
-            kind = graph.edge_kind[edge]
-            if kind & 3:
-                continue  # order alone
-            parent = graph.edge_parent[edge]
-            epoch, counter = graph.epoch[parent], graph.counter[parent]
-            if parent in inside:
-                inputs.append(model.Input(parent, epoch, counter))
-            elif graph.state[parent] != S.COMPLETED:
-                passes = kind >> 4 == Missing.PASS
-                inputs.append(model.Input(parent, 0, 0, missing=True, uuid=graph.uuid(parent) if passes else ""))
-            elif (data := self._outputs.get(parent)) is not None:
-                inputs.append(model.Input(parent, epoch, counter, data))
-            else:
-                inputs.append(model.Input(parent, epoch, counter, place=graph.output(parent)))
-        return inputs
+        lease = write_lease(self.ledger, session, planned, self.epoch, self._counter, self._outputs)
+        self._counter += len(planned)
+        self._out.append(fx.Send(session.worker, lease))
 
     def _steal(self, idle: Session) -> None:
         """Ask the fullest worker for half of what it has not begun; it is granted again only when returned (R7)."""
@@ -752,23 +617,19 @@ class LeaderCore:
         victim = max((s for s in self.sessions.values() if s is not idle), key=lambda s: len(s.held), default=None)
         if victim is None or len(victim.held) < 2 or victim.revoking or victim.alone:
             return
-        free = [row for row in victim.held if graph.state[row] == S.LEASED and not graph.pending[row]]
-        rows = free[(len(free) + 1) // 2 :]
-        left_s = sum(self._seconds[self._function_of[graph.spec[row]]] for row in rows)
+        rows = rows_to_ask_back(graph, victim)
+        left_s = sum(self._prices.of(graph.spec[row]) for row in rows)
         if not rows or left_s < ropes.TARGET_S / 8:
             return  # it will be through before the answer is back
         victim.revoking = True
         self._out.append(fx.Send(victim.worker, model.Revoke(rows)))
-        if not self.rules.r7_wait_for_revoked:
-            for row in rows:
-                self._release(victim, row)
 
     # ------------------------------------------------------------------------------------------------- time
 
     def _tick(self) -> None:
         mono, wall = self._now
         graph = self.ledger.graph
-        if self._grace_until is not None and mono >= self._grace_until:
+        if self.authority.grace_until is not None and mono >= self.authority.grace_until:
             self._end_grace()
         for session in list(self.sessions.values()):
             if mono >= session.deadline:
@@ -783,7 +644,7 @@ class LeaderCore:
             self.ledger.become(row, S.WAITING)
             self.ledger.until.pop(row, None)
         self._make_ready([row for row in due if not graph.pending[row]])
-        if self.epoch and mono >= self._appended_at + self.lease_s / 3 and not self._finished:
+        if self.epoch and mono >= self._appended_at + self.authority.lease_s / 3 and not self._finished:
             self._append(model.Beat(wall))  # R1: an idle leader appends, or its authority ends
 
     def _mark_lost(self, row: int) -> None:

@@ -1,12 +1,12 @@
 """Every error of towline's engine, in one tree, told apart by who has to act.
 
-    TowlineError
-    ├── UsageError            the caller's input is wrong: nothing was changed
-    │   ├── EncodingError     a value cannot be written; the message names the path inside it
-    │   └── SubmissionError   a flow cannot be taken (duplicate job, unknown parent, cycle)
-    ├── CorruptionError       stored bytes are not what was written; names object and offset
-    ├── FencedError           another leader has taken the store; this one must stop
-    └── RunFailed             the run ended with failed jobs (raised by `run` on request)
+TowlineError
+├── UsageError            the caller's input is wrong: nothing was changed
+│   ├── EncodingError     a value cannot be written; the message names the path inside it
+│   └── SubmissionError   a flow cannot be taken (duplicate job, unknown parent, cycle)
+├── CorruptionError       stored bytes are not what was written; names object and offset
+├── FencedError           another leader has taken the store; this one must stop
+└── RunFailed             the run ended with failed jobs (raised by `run` on request)
 """
 
 from __future__ import annotations

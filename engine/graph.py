@@ -187,11 +187,15 @@ class Graph:
         )
         for found, wanted, what in lengths:
             if found != wanted:
-                raise SubmissionError(f"chunk at job {chunk.base} of flow {chunk.flow}: column {what} has a wrong length")
+                raise SubmissionError(
+                    f"chunk at job {chunk.base} of flow {chunk.flow}: column {what} has a wrong length"
+                )
         if n and column("I", chunk.arg_ends)[-1] != len(chunk.args):
             raise SubmissionError(f"chunk at job {chunk.base} of flow {chunk.flow}: column args has a wrong length")
         if chunk.spec_of and max(column("I", chunk.spec_of)) >= len(chunk.specs):
-            raise SubmissionError(f"chunk at job {chunk.base} of flow {chunk.flow}: a job names a spec that is not there")
+            raise SubmissionError(
+                f"chunk at job {chunk.base} of flow {chunk.flow}: a job names a spec that is not there"
+            )
         keys = chunk_keys(chunk)
         indices = column("H", chunk.indices) if chunk.indices else repeat(1)
         if not self.latest.keys().isdisjoint(keys) or len(set(keys)) != n:
@@ -208,7 +212,9 @@ class Graph:
     def _check_parents(self, chunk: Chunk, beside: Container[bytes]) -> None:
         for uuid, index in chunk.externals:
             if self.find(uuid, index) == NIL and pack_uuid(uuid) not in beside:
-                raise SubmissionError(f"job {uuid} is referred to by flow {chunk.flow} but is neither in it nor in the store")
+                raise SubmissionError(
+                    f"job {uuid} is referred to by flow {chunk.flow} but is neither in it nor in the store"
+                )
         if not chunk.parents:
             return
         counts, parents = column("I", chunk.parent_counts), column("I", chunk.parents)
@@ -219,7 +225,9 @@ class Graph:
         for number, count in enumerate(counts, chunk.base):
             for parent in parents[edge : edge + count]:
                 if parent >= (last if parent >= EXTERNAL else number):
-                    raise SubmissionError(f"job {number} of flow {chunk.flow} has a parent that does not come before it")
+                    raise SubmissionError(
+                        f"job {number} of flow {chunk.flow} has a parent that does not come before it"
+                    )
             edge += count
 
     def add(
@@ -239,7 +247,9 @@ class Graph:
             if len(key) != 16:
                 self.odd_uuids[at] = key
         self.latest.update(zip(keys, range(row, row + n), strict=True))
-        self.uuids += chunk.uuids if isinstance(chunk.uuids, bytes) else b"".join(k if len(k) == 16 else bytes(16) for k in keys)
+        self.uuids += (
+            chunk.uuids if isinstance(chunk.uuids, bytes) else b"".join(k if len(k) == 16 else bytes(16) for k in keys)
+        )
         self.index.extend(column("H", chunk.indices) if chunk.indices else array("H", [1]) * n)
         if chunk.spec_of:
             of = column("I", chunk.spec_of)

@@ -43,4 +43,3 @@ class Session:
         if self.leaving or self.alone or self.silent:
             return False
         return 2 * len(self.held) <= self.granted or not self.held
-

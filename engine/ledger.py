@@ -348,11 +348,17 @@ class Ledger:
         """Refuse a piece of a submission that cannot be taken; see `Graph.check`."""
         flow = self.flows.get(chunk.flow)
         if chunk.base and flow is None:
-            raise SubmissionError(f"flow {chunk.flow} begins with job {chunk.base}; its first jobs are not in this store")
+            raise SubmissionError(
+                f"flow {chunk.flow} begins with job {chunk.base}; its first jobs are not in this store"
+            )
         if flow is not None and chunk.base == 0:
-            raise SubmissionError(f"flow {chunk.flow} ({flow.name}) is already in this store; to go on with it use resume")
+            raise SubmissionError(
+                f"flow {chunk.flow} ({flow.name}) is already in this store; to go on with it use resume"
+            )
         if flow is not None and (chunk.base != flow.added or chunk.total != flow.total):
-            raise SubmissionError(f"flow {chunk.flow} has {flow.added} jobs here; a piece from {chunk.base} on cannot follow")
+            raise SubmissionError(
+                f"flow {chunk.flow} has {flow.added} jobs here; a piece from {chunk.base} on cannot follow"
+            )
         if chunk.base + chunk.count > chunk.total:
             raise SubmissionError(f"flow {chunk.flow} announced {chunk.total} jobs and brings more")
         self._check_functions(chunk)

@@ -322,9 +322,7 @@ class Snapshotted(msgspec.Struct, frozen=True, array_like=True, tag="snapshotted
     wall: float
 
 
-Record = (
-    Opened | Led | Beat | Closed | Added | Joined | Left | Completed | Ended | Logged | Steered | Snapshotted
-)
+Record = Opened | Led | Beat | Closed | Added | Joined | Left | Completed | Ended | Logged | Steered | Snapshotted
 
 # ------------------------------------------------------------------------------------------ frames (worker -> leader)
 

@@ -43,7 +43,7 @@ def plan(
     tows: list[bool],
     target_s: float = TARGET_S,
 ) -> list[Planned]:
-    """Take rows off the lanes for one lease; states are left to the caller.
+    """Take rows off the lanes for one lease and set them to LEASED; the caller keeps the counts.
 
     `share` is the most ready jobs to take; `function_of` maps spec numbers to function numbers, `seconds_of` says what a
     function's job takes, `tows` by spec number whether it may be towed (one that waits for committed inputs may not).
@@ -55,7 +55,7 @@ def plan(
         while lane and len(taken) < share and seconds < target_s:
             row = lane.popleft()
             if state[row] == ready:
-                state[row] = JobState.LEASED  # so that a second entry of the same row is skipped; the caller counts it
+                state[row] = JobState.LEASED  # at once: a second entry of the row is skipped
                 taken.append(row)
                 seconds += seconds_of[function_of[spec[row]]]
         if len(taken) >= share or seconds >= target_s:
@@ -95,5 +95,6 @@ def _tow(
                 parents.append(row)
             if not towed and len(parents) == graph.pending[child]:
                 planned.append(Planned(child, parents))
+                graph.state[child] = JobState.LEASED
                 seconds += seconds_of[function_of[graph.spec[child]]]
                 towed = True

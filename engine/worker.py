@@ -197,7 +197,9 @@ class WorkerCore:
             return given.data
         return None if given.place is not None else self._results.get(given.row)
 
-    def completed(self, job: LeasedJob, output: bytes, began: float, elapsed: float, now: float) -> list[model.ToLeader]:
+    def completed(
+        self, job: LeasedJob, output: bytes, began: float, elapsed: float, now: float
+    ) -> list[model.ToLeader]:
         """A body ended with plain bytes. `began` is wall clock, the others seconds."""
         item, _ = self._running.pop(job.row)
         out = self._switch(item.epoch, now)
@@ -278,7 +280,9 @@ class WorkerCore:
         self._frame_epoch = epoch
         return out
 
-    def _flush(self, now: float, *, force: bool = False, running: int = NO_ROW, busy_s: float = 0.0) -> list[model.ToLeader]:
+    def _flush(
+        self, now: float, *, force: bool = False, running: int = NO_ROW, busy_s: float = 0.0
+    ) -> list[model.ToLeader]:
         has_outcomes = bool(self._rows or self._endings or self._logs)
         if not (has_outcomes or self._returned or force or running != NO_ROW):
             self._flushed = now

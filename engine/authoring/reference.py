@@ -36,9 +36,7 @@ class OnMissing(StrEnum):
 class Outputs(Protocol):
     """What resolving outside a run needs of a store (a JobStore has it)."""
 
-    def query_one(
-        self, criteria: dict[str, Any], properties: list[str], sort: dict[str, int]
-    ) -> dict[str, Any] | None: ...
+    def query_one(self, criteria: dict[str, Any], properties: list[str], sort: dict[str, int]) -> dict[str, Any] | None: ...
 
     def get_output(self, uuid: str, which: str, load: bool, on_missing: OnMissing) -> Any: ...
 

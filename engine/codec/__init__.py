@@ -11,7 +11,15 @@ pickle, a value is a tree. What no extension knows goes by cloudpickle, under an
 refuse. The table of extensions stands in `wire`; docs/FORMAT.md shows it.
 """
 
-from towline.engine.codec.packing import encode, encode_call, encode_call_noting, encode_content, references_in, split, stub
+from towline.engine.codec.packing import (
+    encode,
+    encode_call,
+    encode_call_noting,
+    encode_content,
+    references_in,
+    split,
+    stub,
+)
 from towline.engine.codec.reading import Content, Reader, decode, join, stub_token
 
 __all__ = [

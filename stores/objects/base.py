@@ -1,9 +1,9 @@
 """The few verbs that a place for bytes must have. Memory, local disk, S3 and GCS keep this contract and no other.
 
-Keys are `/`-separated segments of `[A-Za-z0-9._-]`; no segment is empty or begins with a dot (`check_key`), and no key is
-a folder of another key. An object is immutable in its parts: it is replaced whole or not at all, and is never visible before
-its write has succeeded; only an `Appender` lets one grow. What a write demands of the object it meets is a value: OVERWRITE,
-ABSENT, or the Version that was read.
+Keys are `/`-separated segments of `[A-Za-z0-9._-]`; no segment is empty or begins with a dot (`check_key`), and no
+key is a folder of another key. An object is immutable in its parts: it is replaced whole or not at all, and is never
+visible before its write has succeeded; only an `Appender` lets one grow. What a write demands of the object it meets
+is a value: OVERWRITE, ABSENT, or the Version that was read.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}(?:/[A-Za-z0-9_-][A-Za-z0-
 def check_key(key: str) -> str:
     """The key itself, or UsageError: so no key can leave the store's place or meet a store's own hidden files."""
     if len(key) > 800 or not _KEY(key):
-        raise UsageError(f"{key[:200]!r} is not an object key: use up to 8 segments of [A-Za-z0-9._-] not starting with a dot")
+        raise UsageError(
+            f"{key[:200]!r} is not an object key: use up to 8 segments of [A-Za-z0-9._-] not starting with a dot"
+        )
     return key
 
 
@@ -97,7 +99,9 @@ class Objects(Protocol):
         """How a user names this place."""
         ...
 
-    async def put(self, key: str, data: bytes | Sequence[bytes | memoryview], when: When | Version = OVERWRITE) -> Version:
+    async def put(
+        self, key: str, data: bytes | Sequence[bytes | memoryview], when: When | Version = OVERWRITE
+    ) -> Version:
         """Write the whole object durably."""
         ...
 
@@ -120,7 +124,8 @@ class Objects(Protocol):
         ...
 
     async def sync(self, key: str) -> None:
-        """Make durable what can be read of this object now (fsync of file and folder; nothing to do where puts are whole)."""
+        """Make durable what can be read of this object now (fsync of file and folder; nothing to do where puts are
+        whole)."""
         ...
 
     async def close(self) -> None: ...

@@ -1,0 +1,24 @@
+"""The settings of a leader, as they travel from the driver to wherever it runs."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class LeaderConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Times are in seconds, sizes in bytes."""
+
+    lease_s: float = 60.0
+    """T of rule R1: a worker that cannot renew within this time is killed by its supervisor."""
+    touch_s: float = 15.0
+    """How often a supervisor renews."""
+    segment_bytes: int = 64 << 20
+    """A journal segment is closed beyond this size."""
+    snapshot_bytes: int = 256 << 20
+    """A snapshot is made after this much journal; 0 means never."""
+    grace_s: float = 3600.0
+    """Journal segments that a snapshot covers are kept at least this long (R4)."""
+    allow_pickle: bool = True
+    """May values and functions travel as pickles?"""
+    exit_when_idle_s: float = 0.0
+    """A detached leader closes after this long without anything to run; 0 means when its driver says so."""

@@ -1,0 +1,73 @@
+"""Where a leader listens: a unix socket only its user can reach, and a token on top, written beside the store.
+
+`leader.json` is a hint, never the truth: who leads is what the journal says. It names socket, token and process, mode 0600.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from towline.actors.identity import host_id, is_alive
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """How to reach a leader from the same machine."""
+
+    socket: str
+    token: str
+    """32 random bytes in hex; the first thing that a client sends."""
+    epoch: int
+    pid: int
+    started: float
+    host: str
+    boot_id: str
+    pid_namespace: str
+    name: str = ""
+    """Of the Ray actor, if it is one."""
+    address: str = ""
+    """Of the Ray cluster, if it is on one."""
+
+    def provably_dead(self) -> bool:
+        """Is the leader's process gone, seen from its own kernel?"""
+        here = host_id()
+        same = (here.boot_id, here.pid_namespace) == (self.boot_id, self.pid_namespace)
+        return same and not is_alive(self.pid, self.started)
+
+    def provably_alive(self) -> bool:
+        """Is the leader's process there, seen from its own kernel?"""
+        here = host_id()
+        same = (here.boot_id, here.pid_namespace) == (self.boot_id, self.pid_namespace)
+        return same and is_alive(self.pid, self.started)
+
+
+def make_socket_dir() -> Path:
+    """A new private folder for a socket (paths of unix sockets are short, a store's may not be)."""
+    return Path(tempfile.mkdtemp(prefix="towline-"))
+
+
+def drop_socket_dir(path: Path) -> None:
+    """Remove what `make_socket_dir` made."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def decode(data: bytes) -> Endpoint | None:
+    """The endpoint in these bytes, or None if they are not one (a hint may be torn or foreign)."""
+    try:
+        return msgspec.json.decode(data, type=Endpoint)
+    except msgspec.DecodeError:
+        return None
+
+
+def encode(endpoint: Endpoint) -> bytes:
+    """The bytes of `leader.json`."""
+    return msgspec.json.encode(endpoint)
+
+
+def secure_token() -> str:
+    """A new secret."""
+    return os.urandom(32).hex()

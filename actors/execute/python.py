@@ -1,0 +1,235 @@
+"""One leased Python job: its call put together, made, and its outcome put into words.
+
+An Executor belongs to one worker and runs one job at a time, in whichever thread calls it. What a body does wrong becomes a
+`Failure`; what the machine does wrong while inputs are read or outputs are written is raised, for the worker to report. Values
+are private: each job decodes its own inputs, each of them once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from types import CoroutineType
+from typing import Any, NamedTuple
+
+import msgspec
+
+from towline.actors.execute import failures, growing
+from towline.actors.execute.inputs import Inputs, Sources
+from towline.engine import codec, model
+from towline.engine.authoring.current import RUNNING, Running
+from towline.engine.authoring.job import Job
+from towline.engine.authoring.reference import OnMissing
+from towline.engine.authoring.response import Response
+from towline.engine.codec.wire import PLAIN
+from towline.engine.errors import TowlineError
+from towline.engine.functions import Functions
+from towline.engine.ids import unpack_uuid
+from towline.engine.states import FailureKind
+
+Attempt = tuple[int, int]
+
+
+class Outcome(NamedTuple):
+    """What a body came to."""
+
+    output: bytes = b""
+    """codec bytes, or the stub of a file; empty with a failure."""
+    failure: model.Failure | None = None
+    growth: model.Growth | None = None
+    stored_data: bytes = b""
+    """codec bytes of Response.stored_data; empty for none."""
+
+
+class Kind:
+    """What the jobs of one Spec share, made ready for calling."""
+
+    def __init__(self, spec: model.Spec, function: Callable[[], Callable[..., Any]], allow_pickle: bool) -> None:
+        self.spec = spec
+        self._load = function
+        self._allow_pickle = allow_pickle
+        self._function: Callable[..., Any] | None = None
+        self._config: dict[str, Any] | None = None if spec.config else {}
+        self._metadata = spec.metadata
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """Loaded at the first call; whatever importing it raises."""
+        if self._function is None:
+            self._function = self._load()
+        return self._function
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What `engine.flows` wrote beside the options; only what is not the default. Shared: not to be changed."""
+        if self._config is None:
+            self._config = codec.decode(self.spec.config, allow_pickle=self._allow_pickle)
+        return self._config
+
+    def fresh_config(self) -> dict[str, Any]:
+        """The same, for one job to keep."""
+        return codec.decode(self.spec.config, allow_pickle=self._allow_pickle) if self.spec.config else {}
+
+    def fresh_metadata(self) -> dict[str, Any]:
+        """The metadata, for one job to keep."""
+        return codec.decode(self.spec.metadata, allow_pickle=self._allow_pickle) if self.spec.metadata else {}
+
+
+class Executor:
+    """Runs the bodies of leased jobs."""
+
+    def __init__(
+        self,
+        fetch: Callable[[str, int], bytes | None],
+        load_content: Callable[[bytes], tuple[bytes, Sequence[Any]]] | None = None,
+        store_content: Callable[[tuple[bytes, Sequence[Any]], str, Attempt], bytes] | None = None,
+        allow_pickle: bool = True,
+        store: Any = None,
+    ) -> None:
+        """How to reach what a lease does not bring.
+
+        fetch(uuid, index): the output of any job, index 0 the newest; None if it has none.
+        load_content(stub bytes): header and buffers of a large value.
+        store_content((header, buffers), uuid, attempt): write a large value, give its stub.
+        store: what CURRENT_JOB.store is, for jobs whose config exposes it.
+        """
+        self._sources = Sources(fetch, load_content, allow_pickle)
+        self._store_content = store_content
+        self._allow_pickle = allow_pickle
+        self._store = store
+        self._functions = Functions()
+        self._records: dict[str, model.Function] = {}
+        self._loaded: dict[str, Callable[..., Any]] = {}
+        self._kinds: dict[int, Kind] = {}
+        self._threads = threading.local()
+
+    def add_specs(self, specs: Sequence[tuple[int, model.Spec]], functions: Sequence[model.Function]) -> None:
+        """What later jobs will name. Functions are loaded when they are first called."""
+        for record in functions:
+            self._records[record.key] = record
+        for number, spec in specs:
+            self._kinds[number] = Kind(spec, lambda key=spec.function: self._function(key), self._allow_pickle)  # type: ignore[misc]  # mypy: default argument of a lambda
+
+    def run(self, job: model.LeasedJob, inputs: Sequence[bytes | model.Input], attempt: Attempt = (0, 0)) -> Outcome:
+        """Run one job. `inputs`: one a reference number, as bytes (or stub), or the Input of a missing parent.
+
+        TowlineError: the machine's fault (an input cannot be read, an output not written). KeyboardInterrupt passes.
+        """
+        kind = self._kinds.get(job.spec)
+        if kind is None:
+            raise TowlineError(f"the job at row {job.row} is of the spec {job.spec}, which was never handed over")
+        call = Call(self, kind, job)
+        token = RUNNING.set(call)
+        try:
+            result = self._call(call, inputs)
+            if type(result) in PLAIN and not kind.config:
+                output = codec.encode(result)
+                if len(output) <= model.INLINE_LIMIT:
+                    return Outcome(output)
+            ending = self._answer(call, result)
+        except KeyboardInterrupt:
+            raise
+        except failures.OfTheMachine as error:
+            raise error.cause from error.cause.__cause__
+        except BaseException as error:
+            return Outcome(failure=failures.describe(error))
+        finally:
+            RUNNING.reset(token)
+        return self._stored(call, ending, attempt)
+
+    def _call(self, call: Call, given: Sequence[bytes | model.Input]) -> Any:
+        kind = call.kind
+        try:
+            function = kind.function
+        except Exception as error:
+            raise failures.NotLoaded(kind.spec, self._records.get(kind.spec.function), error) from error
+        if given:
+            reader = Inputs(
+                self._sources, given, kind.config.get("on_missing", OnMissing.ERROR), kind.config.get("resolve", True)
+            )
+            args, kwargs = call.arguments = reader.read(call.leased.args)
+        else:
+            args, kwargs = call.arguments = codec.decode(call.leased.args, allow_pickle=self._allow_pickle)
+        result = function(*args, **kwargs)
+        return self._await(result) if type(result) is CoroutineType else result
+
+    def _answer(self, call: Call, result: Any) -> Ending:
+        """What the return value means; raises what is wrong with it."""
+        config = call.kind.config
+        response = Response.from_job_returns(result, config.get("schema"))
+        growth = growing.growth_of(response, call, self._functions, self._allow_pickle)
+        stored = b""
+        if response.stored_data is not None:
+            stored = codec.encode(response.stored_data, allow_pickle=self._allow_pickle, root="stored_data")
+        content = codec.encode_content(response.output, model.INLINE_LIMIT, allow_pickle=self._allow_pickle, root="output")
+        return Ending(content, growth, stored)
+
+    def _stored(self, call: Call, ending: Ending, attempt: Attempt) -> Outcome:
+        output = ending.content
+        if not isinstance(output, bytes):
+            if self._store_content is None:
+                raise TowlineError("an output is too large for a record, and this worker has no place for files")
+            output = self._store_content(output, call.uuid, attempt)
+        return Outcome(output, None, ending.growth, ending.stored_data)
+
+    def _function(self, key: str) -> Callable[..., Any]:
+        loaded = self._loaded.get(key)
+        if loaded is None:
+            record = self._records.get(key)
+            if record is None:
+                raise TowlineError(f"the function {key} was never handed over")
+            loaded = self._loaded[key] = self._functions.load(record)
+        return loaded
+
+    def _await(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run an async body to its end, on this thread's own loop; tasks that it leaves behind are cancelled."""
+        runner = getattr(self._threads, "runner", None)
+        if runner is None:
+            runner = self._threads.runner = asyncio.Runner()
+        return runner.run(_alone(work))
+
+
+class Ending(NamedTuple):
+    """An outcome before its output has found its place."""
+
+    content: bytes | tuple[bytes, Sequence[Any]]
+    growth: model.Growth | None
+    stored_data: bytes
+
+
+class Call(Running):
+    """One job while it runs: what CURRENT_JOB shows of it."""
+
+    __slots__ = ("arguments", "executor", "kind", "leased")
+
+    def __init__(self, executor: Executor, kind: Kind, leased: model.LeasedJob) -> None:
+        self._job = None
+        self._make = self.as_job
+        self.executor = executor
+        self.kind = kind
+        self.leased = leased
+        self.arguments: Any = None
+        self.store = executor._store if kind.spec.config and kind.config.get("expose_store") else None
+
+    @property
+    def uuid(self) -> str:
+        """The running job's uuid."""
+        return unpack_uuid(self.leased.uuid)
+
+    def as_job(self) -> Job:
+        """The running job as its author would know it, with its inputs resolved."""
+        return growing.job_of(self.kind, self.leased, self.arguments)
+
+
+async def _alone(work: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await work
+    finally:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+__all__ = ["Executor", "FailureKind", "Outcome", "msgspec"]

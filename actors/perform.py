@@ -1,0 +1,223 @@
+"""Carries out what the core decides: the one loop that every leader is, under Ray, in process and in the simulator.
+
+Events go in by `feed`, synchronously; the core's effects are performed in order. Appends gather while a commit is in
+flight and go out together (group commit, one in flight: R6); whatever is to be told waits in a queue for the commit that makes
+it true. When a commit fails the leader is over (R5): nothing more is told, its workers are stopped, `died` says why.
+The performer owns no transport, process or clock: they come in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol, assert_never
+
+from towline.actors.clock import Clock, Timer
+from towline.engine import effects as fx
+from towline.engine import events as ev
+from towline.engine import model
+from towline.engine.core import LeaderCore
+from towline.engine.errors import TowlineError, UsageError
+
+
+class Writer(Protocol):
+    """What the performer needs of `stores.journal.writer.JournalWriter`."""
+
+    async def commit(self, payloads: Sequence[bytes]) -> object: ...
+
+
+class Performer:
+    """One leader's loop. `start` it, feed it, await `died`."""
+
+    def __init__(
+        self,
+        core: LeaderCore,
+        writer: Writer,
+        clock: Clock,
+        *,
+        send: Callable[[str, model.ToWorker], None],
+        kill: Callable[[str, str], None],
+    ) -> None:
+        self.core = core
+        self.clock = clock
+        self.failure: TowlineError | None = None
+        """Why this leader is over, if it is."""
+        self.finished = asyncio.Event()
+        """Set when the leader has closed, or failed."""
+        self._writer = writer
+        self._send = send
+        self._kill = kill
+        self._batch: list[bytes] = []
+        self._appended = 0
+        self._committed = 0
+        self._waiting: deque[tuple[int, fx.Effect]] = deque()
+        self._work = asyncio.Event()
+        self._tells: dict[int, asyncio.Future[object]] = {}
+        self._token = 0
+        self._timer: Timer | None = None
+        self._timer_at = float("inf")
+        self._idle = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.committed_bytes = 0
+
+    def start(self, led: model.Led, first: Sequence[model.Record] = ()) -> None:
+        """Begin to lead: `first` records (a new store's Opened) go before the Led record."""
+        for record in first:
+            payload = model.encode(record)
+            self.core.ledger.apply(self.core.ledger.next_seq, payload, record)
+            self.core.appended += 1
+            self._append(payload)
+        self._task = asyncio.get_running_loop().create_task(self._commit_loop(), name="towline-commit")
+        self.feed(ev.Leading(led))
+
+    # ------------------------------------------------------------------------------------------------- events in
+
+    def feed(self, event: ev.Event) -> None:
+        """Let something happen. Never blocks; never raises on bad input."""
+        if self.failure is not None:
+            return
+        for effect in self.core.handle(event, self.clock.now()):
+            self._perform(effect)
+        if not self.core.idle():
+            self._idle.clear()
+        self._arm()
+
+    def _arm(self) -> None:
+        at = self.core.next_deadline()
+        if at is not None and at < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = at
+            self._timer = self.clock.call_at(at, self._tick)
+
+    def _tick(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        self.feed(ev.Tick())
+
+    # ------------------------------------------------------------------------------------------------- effects out
+
+    def _perform(self, effect: fx.Effect) -> None:
+        match effect:
+            case fx.Append():
+                self._append(effect.payload)
+            case fx.Send(after=False):
+                self._send(effect.worker, effect.frame)
+            case fx.Kill():
+                self._kill(effect.worker, effect.why)
+            case fx.Send() | fx.Tell() | fx.Idle() | fx.Finish():
+                if self._committed == self._appended:
+                    self._deliver(effect)
+                else:
+                    self._waiting.append((self._appended, effect))
+            case _:
+                assert_never(effect)
+
+    def _append(self, payload: bytes) -> None:
+        self._batch.append(payload)
+        self._appended += 1
+        self._work.set()
+
+    def _deliver(self, effect: fx.Effect) -> None:
+        """Everything that this effect rests on is durable."""
+        match effect:
+            case fx.Send():
+                self._send(effect.worker, effect.frame)
+            case fx.Tell():
+                future = self._tells.pop(effect.token, None)
+                if future is not None and not future.done():
+                    if effect.ok:
+                        future.set_result(effect.value)
+                    else:
+                        future.set_exception(UsageError(str(effect.value)))
+            case fx.Idle():
+                if self.core.idle():
+                    self._idle.set()
+            case fx.Finish():
+                self.over(None)
+            case fx.Append() | fx.Kill():
+                raise AssertionError("appends and kills are never held back")
+            case _:
+                assert_never(effect)
+
+    async def _commit_loop(self) -> None:
+        while not self.finished.is_set():
+            await self._work.wait()
+            self._work.clear()
+            batch, self._batch = self._batch, []
+            if not batch:
+                continue
+            started = self.clock.now().mono
+            try:
+                await self._writer.commit(batch)
+            except TowlineError as error:
+                self.over(error)
+                return
+            self._committed += len(batch)
+            self.committed_bytes += sum(map(len, batch))
+            while self._waiting and self._waiting[0][0] <= self._committed:
+                self._deliver(self._waiting.popleft()[1])
+            self.feed(ev.Committed(self._committed, started))
+
+    def over(self, error: TowlineError | None) -> None:
+        """The leader is over: closed, or fenced, or its store failed. Nothing more is told (R5)."""
+        self.failure = error
+        if error is not None:
+            for worker in self.core.sessions:
+                self._kill(worker, f"its leader is over: {error}")
+        for future in self._tells.values():
+            if not future.done():
+                future.set_exception(error or UsageError("the leader has closed"))
+        self._tells.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        self.finished.set()
+        self._idle.set()
+
+    async def aclose(self) -> None:
+        """Cancel what is still running; idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    # ------------------------------------------------------------------------------------------------- asking
+
+    async def told(self, make: Callable[[int], ev.Event]) -> object:
+        """Feed the event that `make` builds from a token; its answer comes after the commit.
+
+        Raises:
+            UsageError: the core refused.
+            TowlineError: the leader failed before it could tell.
+        """
+        if self.failure is not None:
+            raise self.failure
+        token, future = self._ticket()
+        self.feed(make(token))
+        return await future
+
+    def _ticket(self) -> tuple[int, asyncio.Future[object]]:
+        self._token += 1
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._tells[self._token] = future
+        return self._token, future
+
+    async def barrier(self) -> None:
+        """Return when everything appended so far is durable (R5: readers see the committed watermark)."""
+        if self.failure is not None:
+            raise self.failure
+        if self._committed < self._appended:
+            token, future = self._ticket()
+            self._waiting.append((self._appended, fx.Tell(token, True, None)))
+            await future
+
+    async def idle(self, timeout_s: float) -> bool:
+        """Wait until nothing is left to run and that is durable; False after `timeout_s`."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        if self.failure is not None:
+            raise self.failure
+        return True

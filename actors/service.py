@@ -1,0 +1,363 @@
+"""A leader as a service: claim the store, restore the core, listen, watch workers' processes, answer drivers.
+
+The Ray actor and the in-process run are both this class with another way to start workers. Who may claim is rule R8: a leader
+whose process is provably dead is replaced at once; one that is provably alive only with `takeover`; of any other the head of
+the journal must stand still for a whole lease first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import uuid
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Protocol
+
+import msgspec
+
+from towline.actors import answers, endpoint, stream
+from towline.actors.clock import SystemClock
+from towline.actors.config import LeaderConfig
+from towline.actors.identity import host_id, is_alive, open_pidfd, start_time
+from towline.actors.perform import Performer
+from towline.engine import events as ev
+from towline.engine import model
+from towline.engine.core import LeaderCore
+from towline.engine.errors import FencedError, TowlineError, UsageError
+from towline.stores import replay
+from towline.stores.errors import StoreLocked
+from towline.stores.journal.reader import JournalReader
+from towline.stores.journal.writer import JournalWriter
+from towline.stores.store import Store
+
+CHECK_S = 1.0
+"""How often an idle leader looks whether it was replaced (an append finds out by itself)."""
+
+CLOSE_S = 10.0
+"""How long a closing leader waits for its workers to be gone."""
+
+_unpack = msgspec.msgpack.decode
+_pack = msgspec.msgpack.encode
+
+
+class Link(Protocol):
+    """A way to one peer."""
+
+    worker: str
+
+    def send(self, frame: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def towline_version() -> str:
+    """The installed version."""
+    try:
+        return version("towline")
+    except PackageNotFoundError:
+        return "0"
+
+
+class LeaderService:
+    """See the module. Lives in one event loop."""
+
+    def __init__(self, store: Store, config: LeaderConfig, *, on_roster: Callable[[], None] | None = None) -> None:
+        self.store = store
+        self.config = config
+        self.clock = SystemClock()
+        self.endpoint: endpoint.Endpoint | None = None
+        self.links: dict[str, Link] = {}
+        self._on_roster = on_roster or (lambda: None)
+        self._touching: Link | None = None
+        """Where the Touch that is being fed came from; the answer goes back there (a supervisor has its own stream)."""
+        self._watched: dict[str, list[int]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: stream.StreamServer | None = None
+        self._socket_dir = endpoint.make_socket_dir()
+        self._writer: JournalWriter | None = None
+        self._performer: Performer | None = None
+        self._snapshot_at = 0
+
+    @property
+    def performer(self) -> Performer:
+        """The running loop; there is one between `start` and `stop`."""
+        assert self._performer is not None, "the service has not been started"
+        return self._performer
+
+    @property
+    def core(self) -> LeaderCore:
+        """The running core."""
+        return self.performer.core
+
+    # ------------------------------------------------------------------------------------------------- start, stop
+
+    async def start(self, *, takeover: bool, actor: str = "", address: str = "") -> None:
+        """Claim and restore, then listen and write `leader.json`.
+
+        Raises:
+            StoreLocked: somebody else leads (or may lead) and `takeover` was not given.
+        """
+        self._writer, core = await self._claim(takeover)
+        leader = uuid.uuid4().hex
+        host = host_id()
+        now = self.clock.now()
+        started = start_time(os.getpid())
+        led = model.Led(
+            self._writer.epoch, leader, host.host, host.boot_id, host.pid_namespace, os.getpid(), started, now.wall,
+            self.config.lease_s,
+        )  # fmt: skip
+        core.touch_s = self.config.touch_s
+        self._performer = Performer(core, self._writer, self.clock, send=self._send, kill=self._kill)
+        opened = [] if core.ledger.next_seq else [model.Opened(self.store.uuid, towline_version(), now.wall)]
+        token = endpoint.secure_token()
+        path = self._socket_dir / "leader.sock"
+        self._server = stream.StreamServer(token, self.on_frame, self.on_close)
+        await self._server.start(path)
+        self.endpoint = endpoint.Endpoint(
+            str(path), token, self._writer.epoch, os.getpid(), started, host.host, host.boot_id, host.pid_namespace,
+            actor, address,
+        )  # fmt: skip
+        self.performer.start(led, opened)
+        for joined in list(core.ledger.roster.values()):
+            self._watch(joined)
+        await self.performer.barrier()
+        await self.store.put_endpoint(endpoint.encode(self.endpoint))
+        self._spawn(self._look_around(), "towline-check")
+
+    async def _claim(self, takeover: bool) -> tuple[JournalWriter, LeaderCore]:
+        reader = await JournalReader.open(self.store.objects)
+        core = await replay.restore(self.store, reader)
+        led = core.ledger.led
+        expected: int | None = None
+        if led is not None and not core.ledger.closed and not takeover:
+            here = host_id()
+            same = (here.boot_id, here.pid_namespace) == (led.boot_id, led.pid_namespace)
+            if same and is_alive(led.pid, led.started):
+                raise StoreLocked(self.store.url, led.pid, led.host)
+            if not same:
+                await self._head_stands_still(reader, led)
+            expected = reader.last_segment
+        writer = await JournalWriter.claim(
+            self.store.objects, nonce=os.urandom(16), leader=str(os.getpid()), segment_bytes=self.config.segment_bytes,
+            expected_head=expected,
+        )  # fmt: skip
+        async for seq, payload in writer.reader.records(core.ledger.next_seq):
+            core.replay(seq, payload)
+        core.settle()
+        return writer, core
+
+    async def _head_stands_still(self, reader: JournalReader, led: model.Led) -> None:
+        """R8: a healthy leader elsewhere appends every T/3; watch for a whole T before believing that it is gone."""
+        before = (reader.last_segment, reader.next_seq)
+        until = self.clock.now().mono + led.lease_s
+        while self.clock.now().mono < until:
+            await asyncio.sleep(led.lease_s / 10)
+            await reader.refresh()
+            if (reader.last_segment, reader.next_seq) != before:
+                raise StoreLocked(self.store.url, led.pid, led.host)
+
+    async def close(self, patience_s: float = CLOSE_S) -> None:
+        """Stop the workers, record Closed, let go of everything. Safe to call twice.
+
+        A body that does not end within `patience_s` is left to its lease: the store is then as after a crash.
+        """
+        if self._performer is not None and not self.performer.finished.is_set():
+            self.performer.feed(ev.Closing(0))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.performer.finished.wait(), patience_s)
+        await self.drop()
+
+    async def drop(self) -> None:
+        """Let go of sockets, tasks and files; what the journal says stays as it is."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._performer is not None:
+            await self._performer.aclose()
+        if self._server is not None:
+            await self._server.close()
+        for fds in self._watched.values():
+            for fd in fds:
+                asyncio.get_running_loop().remove_reader(fd)
+                os.close(fd)
+        self._watched.clear()
+        if self.endpoint is not None:
+            await self.store.drop_endpoint(endpoint.encode(self.endpoint))
+        if self._writer is not None:
+            await self._writer.close()
+        endpoint.drop_socket_dir(self._socket_dir)
+
+    def _spawn(self, coroutine: Any, name: str) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _look_around(self) -> None:
+        """Find out that somebody else leads although there is nothing to append; make snapshots now and then."""
+        assert self._writer is not None
+        while not self.performer.finished.is_set():
+            await asyncio.sleep(CHECK_S)
+            try:
+                await self._writer.check()
+            except FencedError as error:
+                self.performer.over(error)
+                return
+            if (
+                self.config.snapshot_bytes
+                and self.performer.committed_bytes - self._snapshot_at > self.config.snapshot_bytes
+            ):
+                self._snapshot_at = self.performer.committed_bytes
+                await self._snapshot()
+
+    async def _snapshot(self) -> None:
+        from towline.stores import snapshots
+
+        await self.performer.barrier()
+        try:
+            made = await snapshots.make_in_subprocess(self.store.url, self._committed_seq())
+        except TowlineError:
+            return  # the journal holds everything; the next one is tried after as many bytes again
+        if self.performer.failure is None:
+            self.performer.feed(ev.SnapshotMade(made.seq, made.key, made.digest))
+
+    def _committed_seq(self) -> int:
+        assert self._writer is not None
+        return self._writer.next_seq
+
+    # ------------------------------------------------------------------------------------------------- frames
+
+    def on_frame(self, link: Link, data: bytes) -> None:
+        """A frame of a worker, a supervisor or a client."""
+        try:
+            frame = model.decode_to_leader(data)
+        except msgspec.DecodeError:
+            link.close()
+            return
+        if isinstance(frame, model.Ask):
+            self._spawn(self._answer(link, frame), "towline-answer")
+            return
+        if isinstance(frame, model.Touch):
+            self._touching = link
+            self.performer.feed(ev.Said(frame))
+            self._touching = None
+            return
+        if isinstance(frame, model.Hello):
+            link.worker = frame.worker
+            self.links[frame.worker] = link
+        self.performer.feed(ev.Said(frame))
+        if isinstance(frame, model.Hello):
+            joined = self.core.ledger.roster.get(frame.worker)
+            if joined is not None:
+                self._watch(joined)
+            self._on_roster()
+        elif isinstance(frame, model.Goodbye):
+            self._on_roster()
+
+    def on_close(self, link: Link) -> None:
+        """A stream broke."""
+        if link.worker and self.links.get(link.worker) is link:
+            del self.links[link.worker]
+            self.performer.feed(ev.Disconnected(link.worker))
+
+    def _send(self, worker: str, frame: model.ToWorker) -> None:
+        link = self.links.get(worker)
+        if isinstance(frame, model.Touched | model.Refused) and self._touching is not None:
+            link = self._touching
+        if link is not None:
+            link.send(model.encode(frame))
+
+    # ------------------------------------------------------------------------------------------------- processes
+
+    def _watch(self, joined: model.Joined) -> None:
+        """Be told when the worker's process and its supervisor are gone: the proof that its lease is over."""
+        host = host_id()
+        if joined.worker in self._watched or (host.boot_id, host.pid_namespace) != (
+            joined.boot_id,
+            joined.pid_namespace,
+        ):
+            return
+        fds = []
+        for pid, started in ((joined.pid, joined.started), (joined.supervisor_pid, joined.supervisor_started)):
+            if pid == os.getpid():
+                continue  # an in-process worker ends with its leader
+            fd = open_pidfd(pid, started) if pid else None
+            if fd is not None:
+                fds.append(fd)
+        self._watched[joined.worker] = fds
+        if joined.pid == os.getpid() and joined.started == start_time(os.getpid()):
+            return
+        for fd in fds:
+            asyncio.get_running_loop().add_reader(fd, self._ended, joined.worker, fd)
+        if not fds:
+            self._died(joined.worker)
+
+    def _ended(self, worker: str, fd: int) -> None:
+        asyncio.get_running_loop().remove_reader(fd)
+        os.close(fd)
+        fds = self._watched[worker]
+        fds.remove(fd)
+        if not fds:
+            self._died(worker)
+
+    def _died(self, worker: str) -> None:
+        self._watched.pop(worker, None)
+        self.links.pop(worker, None)
+        self.performer.feed(ev.WorkerDied(worker, "its process is gone"))
+        self._on_roster()
+
+    def _kill(self, worker: str, why: str) -> None:
+        """End a worker's process on this host; its supervisor ends what it started. Elsewhere its lease runs out."""
+        joined = self.core.ledger.roster.get(worker)
+        host = host_id()
+        if joined is None or joined.pid == os.getpid():
+            link = self.links.get(worker)
+            if link is not None:
+                link.send(model.encode(model.Refused(why)))
+            return
+        same = (host.boot_id, host.pid_namespace) == (joined.boot_id, joined.pid_namespace)
+        if same and is_alive(joined.pid, joined.started):
+            os.kill(joined.pid, signal.SIGKILL)
+        elif not same and (link := self.links.get(worker)) is not None:
+            link.send(model.encode(model.Refused(why)))
+
+    # ------------------------------------------------------------------------------------------------- asking
+
+    async def _answer(self, link: Link, ask: model.Ask) -> None:
+        try:
+            value = await self.ask(ask.verb, _unpack(ask.payload) if ask.payload else None)
+            reply = model.Answer(ask.number, True, _pack(value))
+        except TowlineError as error:
+            reply = model.Answer(ask.number, False, _pack([type(error).__name__, str(error)]))
+        link.send(model.encode(reply))
+
+    async def ask(self, verb: str, payload: Any = None) -> Any:
+        """Do what a driver asks. Raises TowlineError with a sentence."""
+        performer = self.performer
+        match verb:
+            case "submit":
+                return await performer.told(lambda token: ev.Submitted(token, payload))
+            case "wait":
+                await performer.idle(float(payload["timeout_s"]))
+                return await self.ask("status")
+            case "cancel":
+                return await performer.told(lambda token: ev.Steer(token, "stop"))
+            case "close":
+                performer.feed(ev.Closing(0))
+                await performer.finished.wait()
+                return None
+            case "read":
+                assert self._writer is not None
+                await performer.barrier()
+                return await self._writer.reader.read(model.Location(*payload))
+        if verb not in answers.QUESTIONS:
+            raise UsageError(f"the leader knows no verb {verb!r}")
+        assert self._writer is not None
+        if verb == "status":
+            value = answers.status(self.core)
+            await performer.barrier()
+            return value | {"store": self.store.url}
+        await performer.barrier()
+        return await answers.answer(self.core, self._writer.reader, verb, payload)

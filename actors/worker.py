@@ -1,0 +1,325 @@
+"""A worker: one thread runs jobs, another keeps the line to the leader; what to do next is `engine.worker`'s affair.
+
+The same class serves the Ray worker (stream over a unix socket, supervisor process, descriptors captured) and the in-process
+run (queues in memory, a kernel timer as supervisor). Nothing here is lost when a stream breaks: the core keeps every outcome
+until the leader says that it is committed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import msgspec
+
+from towline.actors.capture import Capture
+from towline.actors.clock import boottime
+from towline.actors.stream import StreamClosed
+from towline.engine import model
+from towline.engine.errors import TowlineError, UsageError
+from towline.engine.ids import unpack_uuid
+from towline.engine.worker import FLUSH_S, Identity, Todo, WorkerCore
+
+ASK_S = 300.0
+"""Longest wait for a value that the leader reads from the store."""
+
+RECONNECT_S = 0.05
+"""First pause between two attempts to reach a leader; doubles up to a second."""
+
+
+class Outcome(Protocol):
+    """What a body came to (`actors.execute.python`)."""
+
+    output: bytes
+    failure: model.Failure | None
+    growth: model.Growth | None
+    stored_data: bytes
+    error: BaseException | None
+    """The exception behind `failure`, where there is one."""
+
+
+class Runner(Protocol):
+    """Runs bodies (`actors.execute.python.Executor`)."""
+
+    def add_specs(self, specs: Sequence[tuple[int, model.Spec]], functions: Sequence[model.Function]) -> None: ...
+
+    def run(self, job: model.LeasedJob, inputs: list[bytes | model.Input], attempt: tuple[int, int]) -> Outcome: ...
+
+    def name_of(self, spec: int) -> str: ...
+
+
+class Line(Protocol):
+    """A stream to a leader."""
+
+    def send(self, *frames: bytes) -> None: ...
+
+    def receive(self, timeout_s: float | None = None) -> bytes | None: ...
+
+    def close(self) -> None: ...
+
+
+class Guard(Protocol):
+    """What kills this worker when its lease ends."""
+
+    def deadline(self) -> float:
+        """Boot clock; at least what `extend` said."""
+        ...
+
+    def extend(self, deadline: float) -> None: ...
+
+    def obey(self, epoch: int) -> None:
+        """Believe no lower epoch from now on."""
+        ...
+
+    def is_up(self) -> bool:
+        """False: the guard is gone, and so must the worker be."""
+        ...
+
+    touches: bool
+    """Does it renew the lease by itself? Else the worker does."""
+
+
+class Worker:
+    """One worker of a run."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        connect: Callable[[], Line | None],
+        make_runner: Callable[[Worker], Runner],
+        guard: Guard,
+        capture: Capture,
+        die: Callable[[str], None],
+    ) -> None:
+        self.core = WorkerCore(identity)
+        self._connect = connect
+        self._guard = guard
+        self._capture = capture
+        self._die = die
+        self._lock = threading.Lock()
+        self._news = threading.Condition(self._lock)
+        self._line: Line | None = None
+        self._over = False
+        self._asks: dict[int, list[Any]] = {}
+        self._ask_numbers = itertools.count(1)
+        self._answered = threading.Condition()
+        self.around: Callable[[str, str, int], AbstractContextManager[None]] | None = None
+        """Called with name, uuid and index of each job; its body runs inside."""
+        self.raise_errors = False
+        """Let the first exception of a body out of `run`."""
+        self._touched = 0.0
+        self._runner = make_runner(self)
+        self._keeper = threading.Thread(target=self._keep_line, name="towline-line", daemon=True)
+
+    # ------------------------------------------------------------------------------------------------- running jobs
+
+    def start(self) -> None:
+        """Begin to keep the line."""
+        self._keeper.start()
+
+    def run(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Run jobs in this thread until the leader says stop, or `until` holds while nothing is there to do."""
+        while True:
+            todo = self._next(until)
+            if todo is None:
+                return
+            self._run(todo)
+
+    def _next(self, until: Callable[[], bool]) -> Todo | None:
+        with self._lock:
+            while True:
+                self.core.deadline = max(self.core.deadline, self._guard.deadline())
+                todo = self.core.next_job(boottime())
+                if todo is not None:
+                    specs, functions = self.core.take_specs()
+                    break
+                if self._over or self.core.refused or until():
+                    return None
+                if self.core.stopping and not self.core.holds_anything():
+                    return None
+                self._news.wait(1.0)
+        if specs or functions:
+            self._runner.add_specs(specs, functions)
+        return todo
+
+    def wake(self) -> None:
+        """Let `run` look at its `until` again."""
+        with self._lock:
+            self._news.notify_all()
+
+    def _run(self, todo: Todo) -> None:
+        job = todo.job
+        began, at = time.time(), time.perf_counter()
+        self._capture.begin()
+        try:
+            inputs = [self._input(given, value) for given, value in zip(job.inputs, todo.inputs, strict=True)]
+            with self._surroundings(job):
+                outcome = self._runner.run(job, inputs, (todo.epoch, job.counter))
+            error = outcome.error
+            failure, growth, stored = outcome.failure, outcome.growth, outcome.stored_data
+            output = outcome.output
+        except TowlineError as fault:
+            # the machine's fault: an input could not be read, an output could not be written
+            failure = model.Failure("upload", f"{type(fault).__name__}: {fault}")
+            growth, stored, output, error = None, b"", b"", fault
+        finally:
+            said = self._capture.end()
+        elapsed = time.perf_counter() - at
+        frames: list[model.ToLeader] = []
+        with self._lock:
+            if said is not None:
+                frames += self.core.log(
+                    model.Log(job.row, job.counter, said.stdout, said.stderr), todo.epoch, boottime()
+                )
+            if failure is None and growth is None and not stored:
+                frames += self.core.completed(job, output, began, elapsed, boottime())
+            else:
+                ending = model.Ending(job.row, job.counter, output, failure, growth, stored, began, elapsed)
+                frames += self.core.ended(job, ending, boottime())
+            line = self._line
+        self._send(line, frames)
+        if self.raise_errors and error is not None:
+            raise error
+
+    def _surroundings(self, job: model.LeasedJob) -> AbstractContextManager[None]:
+        if self.around is None:
+            return nullcontext()
+        return self.around(self._runner.name_of(job.spec), unpack_uuid(job.uuid), job.index)
+
+    def _input(self, given: model.Input, value: bytes | None | model.Input) -> bytes | model.Input:
+        if value is not None:
+            return value
+        if given.place is None:
+            raise TowlineError(f"the input from row {given.row} was not handed over")
+        read: bytes = self.ask("read", list(given.place))
+        return read
+
+    # ------------------------------------------------------------------------------------------------- asking
+
+    def fetch(self, uuid: str, index: int) -> bytes | None:
+        """The newest output of a job that is no parent (a reference inside a value)."""
+        value: bytes | None = self.ask("output", {"uuid": uuid, "index": index})
+        return value
+
+    def ask(self, verb: str, payload: Any) -> Any:
+        """Ask the leader and wait; asks again after a broken stream.
+
+        Raises:
+            TowlineError: it refused, or nobody answered for ASK_S.
+        """
+        number = next(self._ask_numbers)
+        frame = model.encode(model.Ask(number, verb, msgspec.msgpack.encode(payload)))
+        until = boottime() + ASK_S
+        with self._answered:
+            slot: list[Any] = []
+            self._asks[number] = slot
+            try:
+                sent_on: Line | None = None
+                while not slot and boottime() < until and not self._over:
+                    line = self._line
+                    if line is not None and line is not sent_on:
+                        sent_on = line
+                        try:
+                            line.send(frame)
+                        except StreamClosed:
+                            pass  # the keeper reconnects, and this loop sends again on the new stream
+                    self._answered.wait(0.5)
+            finally:
+                del self._asks[number]
+        if not slot:
+            raise TowlineError(f"the leader did not answer {verb!r} for {ASK_S:.0f} s")
+        answer: model.Answer = slot[0]
+        value = msgspec.msgpack.decode(answer.payload)
+        if not answer.ok:
+            raise UsageError(value[1])
+        return value
+
+    # ------------------------------------------------------------------------------------------------- the line
+
+    def _keep_line(self) -> None:
+        pause = RECONNECT_S
+        while not self._over:
+            line = self._connect()
+            if line is None:
+                if not self._guard.is_up():
+                    self._die("its supervisor is gone")
+                time.sleep(pause)
+                pause = min(1.0, 2 * pause)
+                continue
+            pause = RECONNECT_S
+            try:
+                with self._lock:
+                    frames = self.core.connected(boottime())
+                line.send(*map(model.encode, frames))
+                self._line = line
+                with self._answered:
+                    self._answered.notify_all()
+                self._listen(line)
+            except StreamClosed:
+                pass  # the leader went away; a new one will answer, or the lease ends
+            with self._lock:
+                self._line = None
+                self.core.disconnected()
+            line.close()
+
+    def _listen(self, line: Line) -> None:
+        while not self._over:
+            busy = not self.core.is_idle()
+            self._touch(line)
+            data = line.receive(FLUSH_S if busy else 1.0)
+            if not self._guard.is_up():
+                self._die("its supervisor is gone")
+            if data is None:
+                with self._lock:
+                    frames = self.core.tick(boottime())
+                self._send(line, frames)
+                continue
+            frame = model.decode_to_worker(data)
+            if isinstance(frame, model.Answer):
+                with self._answered:
+                    if frame.number in self._asks:
+                        self._asks[frame.number].append(frame)
+                    self._answered.notify_all()
+                continue
+            with self._lock:
+                frames = self.core.received(frame, boottime())
+                self._guard.extend(self.core.deadline)
+                if isinstance(frame, model.Welcome):
+                    self._guard.obey(self.core.epoch)
+                self._news.notify_all()
+            self._send(line, frames)
+            if self.core.refused:
+                self._die(self.core.refused)
+                return
+
+    def _touch(self, line: Line) -> None:
+        """Renew the lease, where no supervisor does."""
+        now = boottime()
+        if not self._guard.touches and now >= self._touched + self.core.touch_s:
+            self._touched = now
+            self._send(line, [self.core.touch(now)])
+
+    def _send(self, line: Line | None, frames: Sequence[model.ToLeader]) -> None:
+        if line is None or not frames:
+            return  # kept by the core; handed in again after the next Welcome
+        try:
+            line.send(*map(model.encode, frames))
+        except StreamClosed:
+            pass  # the keeper notices too, and reconnects
+
+    def say_goodbye(self, cause: str) -> None:
+        """Leave the roster: nothing runs here any more."""
+        self._send(self._line, [model.Goodbye(self.core.identity.worker, cause)])
+
+    def stop(self) -> None:
+        """End both threads' loops."""
+        with self._lock:
+            self._over = True
+            self._news.notify_all()
+        line = self._line
+        if line is not None:
+            line.close()

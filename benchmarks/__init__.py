@@ -1,0 +1,1 @@
+"""How fast it is, measured beside what others do with the same work on the same machine."""

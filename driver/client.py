@@ -1,0 +1,144 @@
+"""Who answers for a run: a leader that lives, reached through Ray, a unix socket or in this process.
+
+All of them speak the same verbs with the same plain data, so that `Run` and the command line know one kind of client.
+A client may be used from several threads. It raises ConnectionError when the leader is gone, TimeoutError when no
+answer came in time, and the leader's own refusals as UsageError.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from towline.engine.errors import TowlineError
+
+Status = dict[str, Any]
+"""What the verbs "status" and "wait" answer: state, counts, total, flows, workers, epoch, store, incomplete, leader."""
+
+IN_FLIGHT = 4
+"""Chunks of a submission that may be under way at once: the leader commits one while the next are made and sent."""
+
+
+class LeaderClient(Protocol):
+    """A line to a leader."""
+
+    def ask(self, verb: str, payload: Any = None, timeout_s: float | None = None) -> Any:
+        """The answer to a verb, told after all that it rests on is committed."""
+        ...
+
+    def begin(self, verb: str, payload: Any = None) -> Future[Any]:
+        """Ask without waiting. The leader takes what one thread begins in the order in which it was begun."""
+        ...
+
+    def close(self) -> None:
+        """Hang up; the leader is not touched. Idempotent."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None: ...
+
+
+class Wire(Protocol):
+    """The least that a transport must have."""
+
+    def ask(self, verb: str, payload: Any = None, timeout_s: float | None = None) -> Any: ...
+
+
+class Line:
+    """A transport as a LeaderClient: `begin` and `close` are the transport's own where it has them."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._queue: ThreadPoolExecutor | None = None
+
+    def ask(self, verb: str, payload: Any = None, timeout_s: float | None = None) -> Any:
+        with speaking():
+            return self._wire.ask(verb, payload, timeout_s)
+
+    def begin(self, verb: str, payload: Any = None) -> Future[Any]:
+        begin = getattr(self._wire, "begin", None)
+        if begin is not None:
+            future: Future[Any] = begin(verb, payload)
+            return future
+        if self._queue is None:
+            # one thread keeps the order
+            self._queue = ThreadPoolExecutor(1, thread_name_prefix="towline-ask")
+        return self._queue.submit(self.ask, verb, payload)
+
+    def hang_up(self) -> None:
+        """Let go of what this object has made; the transport belongs to somebody else and stays."""
+        if self._queue is not None:
+            self._queue.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        self.hang_up()
+        close = getattr(self._wire, "close", None)
+        if close is not None:
+            close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def find(store: str) -> LeaderClient | None:
+    """A line to the leader that lives on this store, or None. What a dead leader left behind counts as none.
+
+    None is no proof that nobody leads: that is for the journal to say, at the next claim (P4).
+    """
+    from towline.actors import endpoint
+
+    place = endpoint.find(store)
+    if place is None:
+        return None
+    try:
+        with speaking():
+            return Line(endpoint.connect(place))
+    except OSError:
+        return None
+
+
+@contextmanager
+def speaking() -> Iterator[None]:
+    """Translate the transport's word for "the leader is gone" into Python's, at this one border."""
+    try:
+        yield
+    except TowlineError as error:
+        from towline.actors.stream import StreamClosed
+
+        if isinstance(error, StreamClosed):
+            raise ConnectionError(str(error)) from None
+        raise
+
+
+def feed(client: LeaderClient, chunks: Iterable[bytes], told: Callable[[int], None] | None = None) -> int:
+    """Hand in a submission, in order, with IN_FLIGHT chunks under way; `told(n)` after n jobs are durable. Returns n.
+
+    The first refusal is raised, once nothing is under way any more: what the caller does next meets no straggler.
+    """
+    taken = 0
+    waiting: deque[Future[Any]] = deque()
+    try:
+        for chunk in chunks:
+            waiting.append(client.begin("submit", chunk))
+            if len(waiting) >= IN_FLIGHT:
+                taken += waiting.popleft().result()["count"]
+                if told is not None:
+                    told(taken)
+        while waiting:
+            taken += waiting.popleft().result()["count"]
+    finally:
+        for late in waiting:
+            late.cancel() or late.exception()
+    if told is not None:
+        told(taken)
+    return taken

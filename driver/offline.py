@@ -1,0 +1,145 @@
+"""Answers from the store when no leader lives: the same verbs and the same answers, from what is committed (rule R5).
+
+Restoring a store is reading all of it, so what was restored is kept until this process knows that the store has
+changed: `forget` is called by whoever starts a leader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+import threading
+from concurrent.futures import Future
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from towline.engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from towline.stores.replay import Loaded
+
+READS = frozenset({"status", "jobs", "output", "logs"})
+"""Verbs that need no leader."""
+
+INTERRUPTED = "interrupted"
+"""State of a run that has jobs left and no leader."""
+
+_generations: dict[str, int] = {}
+
+
+def forget(store: str) -> None:
+    """The store is about to change, or has: what was restored of it is out of date."""
+    _generations[store] = _generations.get(store, 0) + 1
+
+
+def generation(store: str) -> int:
+    """Counts the times that this process has changed the store."""
+    return _generations.get(store, 0)
+
+
+class OfflineClient:
+    """A LeaderClient over a store at rest. Verbs that change something are refused with what to do instead."""
+
+    def __init__(self, store: str) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._loaded: Loaded | None = None
+        self._generation = -1
+
+    def ask(self, verb: str, payload: Any = None, timeout_s: float | None = None) -> Any:
+        """The answer from the committed records. UsageError for verbs that need a leader."""
+        if verb == "wait":
+            return self._wait()
+        if verb not in READS:
+            raise UsageError(
+                f"no leader works on the store {self._store}: start one by towline.resume({self._store!r})"
+            )
+        from towline.actors.answers import answer
+
+        with self._lock:
+            loaded = self._restored()
+            said = settle(answer(loaded.core, loaded.reader, verb, payload))
+        if verb == "status" and said["state"] == "running":
+            said = {**said, "state": INTERRUPTED}
+        return said
+
+    def begin(self, verb: str, payload: Any = None) -> Future[Any]:
+        done: Future[Any] = Future()
+        try:
+            done.set_result(self.ask(verb, payload))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+    def close(self) -> None:
+        """Let go of what was restored."""
+        self._loaded = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _wait(self) -> Any:
+        status = self.ask("status")
+        if status["state"] == INTERRUPTED:
+            left = status["total"] - sum(status["counts"].get(label, 0) for label in ("completed", "failed", "stopped"))
+            raise UsageError(
+                f"no leader works on the store {self._store}, and {left} of its {status['total']} jobs have not ended: "
+                f"go on by towline.resume({self._store!r})"
+            )
+        return status
+
+    def _restored(self) -> Loaded:
+        if self._loaded is None or self._generation != generation(self._store):
+            from towline.stores import replay
+
+            self._generation = generation(self._store)
+            self._loaded = settle(replay.load(self._store))
+        return self._loaded
+
+
+def flows(store: str) -> set[str] | None:
+    """uuids of the flows in a store at rest; None if there is no store. UsageError if there is something else."""
+    from towline.stores.errors import StoreMissing
+
+    with OfflineClient(store) as client:
+        try:
+            return {flow[0] for flow in client.ask("status")["flows"]}
+        except StoreMissing:
+            return None
+
+
+def settle(value: Any) -> Any:
+    """The value, awaited if it must be: in a loop of its own, in a thread of its own where a loop runs already."""
+    if not inspect.isawaitable(value):
+        return value
+
+    async def wait() -> Any:
+        return await value
+
+    if not in_a_loop():
+        return asyncio.run(wait())
+    done: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(asyncio.run(wait()))
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=work, name="towline-offline").start()
+    return done.result()
+
+
+def in_a_loop() -> bool:
+    """Does an event loop run in this thread (a notebook, an async driver)?"""
+    if "asyncio" not in sys.modules:
+        return False
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

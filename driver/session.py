@@ -1,0 +1,492 @@
+"""From a flow to a Run: choose the store, start a leader, hand the flow in, wait, close. And `resume`, `connect`.
+
+Everything here blocks. Where an event loop runs in the calling thread (a notebook), the work goes to its own thread;
+`arun` does so without blocking the loop. However a blocking run ends (done, Ctrl-C, deadline, error), its leader is
+closed, so that whatever is left can be resumed at once and nobody waits for a lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack
+
+import msgspec
+
+from towline import client as lines
+from towline import offline, places, settings, waiting
+from towline import progress as shows
+from towline.client import Line, Status
+from towline.control import Leader, Run
+from towline.engine.errors import RunFailed, UsageError
+
+if TYPE_CHECKING:
+    from towline.engine.authoring.flow import Flow
+
+T = TypeVar("T")
+
+SHOWN_FAILURES = 5
+"""Failures that a RunFailed tells in full."""
+
+launches = 0
+"""Runs that this process has started or tried to resume; `towline run` asks whether a script did."""
+
+
+class RunOptions(TypedDict, total=False):
+    """The keywords of `run`."""
+
+    store: str | os.PathLike[str] | None
+    workers: int | None
+    address: str | None
+    name: str | None
+    progress: bool
+    raise_on_failure: bool
+    timeout_s: float | None
+    local: bool
+    takeover: bool
+
+
+class _Local(Leader, Protocol):
+    """A leader whose jobs are run by whoever calls it."""
+
+    def run_jobs_until_idle(self, **options: Any) -> None: ...
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """A run to make: arguments and settings, sorted out."""
+
+    store: str
+    create: bool
+    flow: Any = None
+    """The Flow to hand in; None: go on with what the store holds."""
+    workers: int | None = None
+    address: str | None = None
+    local: bool = False
+    takeover: bool = False
+    detached: bool = False
+    progress: bool = True
+    raise_on_failure: bool = True
+    timeout_s: float | None = None
+    local_options: dict[str, Any] = {}
+    """Passed on to `run_jobs_until_idle`."""
+
+
+# ------------------------------------------------------------------------------------------------------ public verbs
+
+
+def run(
+    flow: Flow | Any,
+    *,
+    store: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    address: str | None = None,
+    name: str | None = None,
+    progress: bool = True,
+    raise_on_failure: bool = True,
+    timeout_s: float | None = None,
+    local: bool = False,
+    takeover: bool = False,
+) -> Run:
+    """Run a Flow, a Job or a list of jobs to its end and return the Run.
+
+    store             path or URL; None: `.towline/<name>`, or `.towline/<name>-<time>` if that holds another flow.
+                      A named store that exists gets the flow added; one that holds this flow is refused (`resume`
+                      goes on with it).
+    workers           worker processes; None: one a core.
+    address           None: an own local Ray, gone at the end; "auto" or `ray://...`: that cluster.
+    name              names the default store; None: the flow's name.
+    progress          show how the run goes on stderr: a bar on a terminal, else a line now and then.
+    raise_on_failure  raise RunFailed if jobs failed; else the Run says so.
+    timeout_s         close the run cleanly and raise TimeoutError after so many seconds.
+    local             run the jobs in this process, without Ray; same store, same `resume`.
+    takeover          take the store from a leader that still lives.
+
+    What is not given comes from TOWLINE_STORE, TOWLINE_WORKERS and so on. Ctrl-C ends cleanly; `resume` goes on.
+    """
+    options = RunOptions(
+        store=store, workers=workers, address=address, name=name, progress=progress, raise_on_failure=raise_on_failure,
+        timeout_s=timeout_s, local=local, takeover=takeover,
+    )  # fmt: skip
+    return blocking(lambda stop: drive(order_of(flow, options), stop))
+
+
+async def arun(flow: Flow | Any, **options: Unpack[RunOptions]) -> Run:
+    """`run` for async code: the loop goes on. Cancelling ends the run cleanly, as Ctrl-C does."""
+    stop = threading.Event()
+    work = asyncio.ensure_future(asyncio.to_thread(lambda: drive(order_of(flow, options), stop)))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        stop.set()
+        # the leader is closed before the cancellation goes on its way; its own outcome no longer matters
+        await asyncio.wait([work])
+        if not work.cancelled():
+            work.exception()
+        raise
+
+
+def submit(
+    flow: Flow | Any,
+    *,
+    store: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    address: str | None = None,
+    name: str | None = None,
+    local: bool = False,
+    takeover: bool = False,
+) -> Run:
+    """Hand a flow in and return at once, with all of it durable; arguments as for `run`.
+
+    With an address the leader is detached and goes on without this process. Without one it lives in the own local Ray
+    (or, `local`, in a thread), as long as this process does: at its exit the run is closed cleanly and can be resumed.
+    """
+    options = RunOptions(store=store, workers=workers, address=address, name=name, local=local, takeover=takeover)
+    return blocking(lambda _stop: launch(order_of(flow, options)))
+
+
+def resume(
+    store: str | os.PathLike[str] | None = None,
+    *,
+    workers: int | None = None,
+    address: str | None = None,
+    progress: bool = True,
+    raise_on_failure: bool = True,
+    timeout_s: float | None = None,
+    local: bool = False,
+    takeover: bool = False,
+) -> Run:
+    """Go on with what a store holds, to its end; no flow is needed. Arguments as for `run`.
+
+    Returns at once if nothing is left to run. UsageError says in one sentence if there is no store, if it is something
+    else, was written by a newer version, or is led by a leader that lives (`takeover` takes it).
+    """
+    global launches
+    launches += 1
+    url = os.fspath(store) if store is not None else settings.current().store
+    if url is None:
+        raise UsageError("no store was named: give its path, or set TOWLINE_STORE")
+    order = _ordered(
+        url, False, None, RunOptions(
+            workers=workers, address=address, progress=progress, raise_on_failure=raise_on_failure,
+            timeout_s=timeout_s, local=local, takeover=takeover,
+        )
+    )  # fmt: skip
+    return blocking(lambda stop: _resume(order, stop))
+
+
+def connect(store: str | os.PathLike[str]) -> Run:
+    """The run in a store: of the leader that works on it now, if one lives on this machine, else as the store holds it.
+
+    UsageError if there is no store.
+    """
+    url = os.fspath(store)
+
+    def attach(_stop: threading.Event) -> Run:
+        live = lines.find(url)
+        if live is not None:
+            return Run(url, client=live)
+        found = Run(url)
+        found.status()
+        return found
+
+    return blocking(attach)
+
+
+# ------------------------------------------------------------------------------------------------- orders and leaders
+
+
+def order_of(flow: Any, options: RunOptions) -> Order:
+    """Arguments, settings and the choice of a store, put together. UsageError if they do not fit."""
+    global launches
+    launches += 1
+    from towline.engine.authoring.flow import get_flow
+
+    whole = get_flow(flow, allow_external_references=True)
+    _check(options)
+    choice = places.choose(options.get("store"), options.get("name") or whole.name, whole.uuid)
+    return _ordered(choice.url, choice.create, whole, options)
+
+
+def _ordered(url: str, create: bool, flow: Any, options: RunOptions) -> Order:
+    _check(options)
+    given = settings.current()
+    # an address in the call is stronger than a TOWLINE_LOCAL around it, and a local=True than a TOWLINE_ADDRESS
+    local = options.get("local", False) or (given.local and not options.get("address"))
+    return Order(
+        store=url,
+        create=create,
+        flow=flow,
+        workers=options.get("workers") or given.workers,
+        local=local,
+        address=None if local else options.get("address") or given.address,
+        takeover=options.get("takeover", False) or given.takeover,
+        progress=options.get("progress", True) and given.progress,
+        raise_on_failure=options.get("raise_on_failure", True),
+        timeout_s=options.get("timeout_s"),
+    )
+
+
+def _check(options: RunOptions) -> None:
+    workers, timeout_s = options.get("workers"), options.get("timeout_s")
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers must be 1 or more, not {workers}")
+    if timeout_s is not None and timeout_s <= 0:
+        raise UsageError(f"timeout_s must be more than 0, not {timeout_s}")
+    if options.get("local") and options.get("address"):
+        raise UsageError("local=True runs without Ray: leave out the address, or local")
+
+
+def start(order: Order) -> Any:
+    """The leader that the order asks for. The caller closes it."""
+    refuse_if_led(order)
+    config = settings.leader_config()
+    if order.local:
+        from towline.actors import inprocess
+
+        return inprocess.start(
+            order.store, workers=order.workers or 1, takeover=order.takeover, create=order.create, config=config
+        )
+    from towline.actors import ray_api
+
+    workers = order.workers or (None if order.address else len(os.sched_getaffinity(0)))
+    return ray_api.start(
+        order.store,
+        workers=workers,
+        address=order.address,
+        takeover=order.takeover,
+        create=order.create,
+        detached=order.detached,
+        config=config,
+    )
+
+
+def refuse_if_led(order: Order) -> None:
+    """Say so before anything costly starts if a leader lives here. The claim decides (P4), this is only sooner."""
+    if order.create or order.takeover:
+        return
+    live = lines.find(order.store)
+    if live is not None:
+        live.close()
+        raise UsageError(
+            f"a leader is working on the store {order.store}: attach to it by towline.connect({order.store!r}), "
+            "or take it over with takeover=True"
+        )
+
+
+def chunks_of(flow: Any) -> Iterator[bytes]:
+    """The submission of a flow, piece by piece."""
+    from towline.engine.flows import compile_flow
+
+    chunks: Iterator[bytes] = compile_flow(flow)
+    return chunks
+
+
+# ---------------------------------------------------------------------------------------------------- driving a run
+
+
+def drive(order: Order, stop: threading.Event | None = None) -> Run:
+    """Carry an order out to its end and close its leader. `stop` asks for an early, clean end, as Ctrl-C does."""
+    stopped = stop.is_set if stop is not None else (lambda: False)
+    deadline = None if order.timeout_s is None else time.monotonic() + order.timeout_s
+    leader = start(order)
+    client = Line(leader.client)
+    view = shows.show(order.progress, order.store)
+    status: Status | None = None
+    failures: list[dict[str, Any]] = []
+    try:
+        at_start = client.ask("status")
+        view.update(at_start)
+        if order.flow is None:
+            warn_if_incomplete(order.store, at_start)
+        hand_in(client, order, view, stopped, deadline)
+        end = _run_here if order.local else _wait_for
+        status = end(leader, client, view, order, stopped, deadline)
+        if status["state"] == "failed" and order.raise_on_failure:
+            failures = client.ask("jobs", {"states": ["failed"], "limit": SHOWN_FAILURES})
+    except (KeyboardInterrupt, waiting.Interrupted):
+        view.finish(None)
+        print(f"\ntowline: stopping; {how_to_resume(order.store)}", file=sys.stderr, flush=True)
+        raise
+    except TimeoutError:
+        if deadline is None or time.monotonic() < deadline:
+            raise
+        raise TimeoutError(f"the run has not ended after {order.timeout_s} s; {how_to_resume(order.store)}") from None
+    finally:
+        try:
+            client.hang_up()
+            leader.close()
+        finally:
+            view.finish(status)
+            offline.forget(order.store)
+    return ended(order, status, failures)
+
+
+def ended(order: Order, status: Status, failures: list[dict[str, Any]]) -> Run:
+    """The Run of an ended run, or RunFailed if that was asked for."""
+    if status["state"] == "failed" and order.raise_on_failure:
+        raise RunFailed(failure_text(order.store, status, failures))
+    return Run(order.store, status=status)
+
+
+def hand_in(
+    client: Line,
+    order: Order,
+    view: shows.Progress,
+    stopped: Callable[[], bool] = lambda: False,
+    deadline: float | None = None,
+) -> None:
+    """Submit the order's flow, if it has one. A flow that breaks half way is stopped, so that no half of it runs on."""
+    if order.flow is None:
+        return
+    shown = time.monotonic()
+    taken = 0
+
+    def told(count: int) -> None:
+        nonlocal shown, taken
+        taken = count
+        if stopped():
+            raise waiting.Interrupted
+        if deadline is not None and time.monotonic() >= deadline:
+            raise TimeoutError
+        if time.monotonic() - shown >= waiting.STEP_S:
+            view.update(client.ask("status"))
+            shown = time.monotonic()
+
+    try:
+        lines.feed(client, chunks_of(order.flow), told)
+    except Exception as error:
+        if taken and order.create and not isinstance(error, waiting.Interrupted | OSError):
+            client.ask("cancel")
+            error.add_note(f"the first {taken} jobs had been handed in; nothing of the flow goes on in {order.store}")
+        raise
+
+
+def warn_if_incomplete(store: str, status: Status) -> None:
+    """Tell of flows whose driver ended before it had handed in all of them: what is missing cannot be resumed."""
+    for _uuid, name, total, added in status["flows"]:
+        if added < total:
+            print(
+                f"towline: the store {store} holds {added} of the {total} jobs of {name!r}: the driver ended while it "
+                "handed them in; run the flow again in a new store for the others",
+                file=sys.stderr,
+            )
+
+
+def _wait_for(
+    leader: Any, client: Line, view: shows.Progress, order: Order, stopped: Callable[[], bool], deadline: float | None
+) -> Status:
+    return waiting.watch(client, view, stopped=stopped, deadline=deadline)
+
+
+def _run_here(
+    leader: Any, client: Line, view: shows.Progress, order: Order, stopped: Callable[[], bool], deadline: float | None
+) -> Status:
+    with waiting.Watcher(client, view, stopped=stopped, deadline=deadline) as watcher:
+        leader.run_jobs_until_idle(**order.local_options)
+    if watcher.error is not None:
+        raise watcher.error
+    return waiting.watch(client, shows.Silent())
+
+
+def _resume(order: Order, stop: threading.Event) -> Run:
+    at_rest = offline.OfflineClient(order.store)
+    status = at_rest.ask("status")
+    if status["state"] == offline.INTERRUPTED:
+        at_rest.close()
+        return drive(order, stop)
+    failures = at_rest.ask("jobs", {"states": ["failed"], "limit": SHOWN_FAILURES})
+    return ended(order, status, failures)
+
+
+def launch(order: Order) -> Run:
+    """Start and hand in, but do not wait: the Run holds the leader."""
+    order = msgspec.structs.replace(order, detached=order.address is not None)
+    leader = start(order)
+    client = Line(leader.client)
+    try:
+        hand_in(client, order, shows.Silent())
+    except BaseException:
+        client.hang_up()
+        leader.close()
+        raise
+    offline.forget(order.store)
+    if order.local:
+        leader = Background(leader)
+    submitted = Run(order.store, client=client, leader=leader)
+    if not order.detached:
+        _close_at_exit(submitted)
+    return submitted
+
+
+class Background:
+    """A local leader whose jobs run in a thread beside the caller."""
+
+    def __init__(self, leader: Any) -> None:
+        self._leader = leader
+        self._thread = threading.Thread(target=leader.run_jobs_until_idle, name="towline-jobs", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Begin no further job, wait for the one that runs, and close the leader."""
+        self._leader.close()
+        self._thread.join()
+
+
+def _close_at_exit(submitted: Run) -> None:
+    # at atexit's turn Python has forbidden new work to thread pools, which a leader in this process needs to commit
+    register = getattr(threading, "_register_atexit", atexit.register)
+    register(submitted.close)
+
+
+# ------------------------------------------------------------------------------------------------------------ helpers
+
+
+def how_to_resume(store: str) -> str:
+    """What to do with a run that has not ended."""
+    return f"what is done is kept: go on by towline.resume({store!r}) or `towline resume {store}`"
+
+
+def failure_text(store: str, status: Status, failures: list[dict[str, Any]]) -> str:
+    """What RunFailed says: how many, and the first of them with their tracebacks."""
+    counts = status["counts"]
+    failed, behind = counts.get("failed", 0), counts.get("waiting", 0)
+    head = f"{failed} of {status['total']} jobs failed in {store}"
+    if behind:
+        head += f", and {behind} wait for a job that did not complete"
+    parts = [head]
+    for said in failures:
+        times = f" after {said['attempts']} attempts" if (said.get("attempts") or 0) > 1 else ""
+        parts.append(f"\n{said['name']} ({said['uuid']}) failed{times}: {said['message']}")
+        parts.extend(f"    {line}" for line in (said.get("traceback") or "").rstrip().splitlines())
+    if failed > len(failures):
+        parts.append(f"\nand {failed - len(failures)} more: see `towline status {store}`")
+    return "\n".join(parts)
+
+
+def blocking(work: Callable[[threading.Event], T]) -> T:
+    """`work(stop)` in this thread, or, where an event loop runs here, in another one. Ctrl-C sets `stop` and waits."""
+    stop = threading.Event()
+    if not offline.in_a_loop():
+        return work(stop)
+    done: Future[T] = Future()
+
+    def carry() -> None:
+        try:
+            done.set_result(work(stop))
+        except BaseException as error:
+            done.set_exception(error)
+
+    thread = threading.Thread(target=carry, name="towline-run")
+    thread.start()
+    try:
+        return done.result()
+    except KeyboardInterrupt:
+        stop.set()
+        thread.join()
+        raise

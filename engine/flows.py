@@ -1,0 +1,467 @@
+"""From a Flow to columns: every job numbered, parents first, in chunks that the journal can keep.
+
+A Plan is made whole before the first chunk is given out, so that a flow that cannot be taken (an argument without encoding,
+an unknown parent, a cycle) is refused before anything is stored. Then chunks are made one by one, the first a small one, so
+that work begins while the rest is still being encoded. Order is the user's wherever that puts parents first; where it does
+not, a job follows directly behind the last of its parents. Everything is linear in jobs and edges, and nothing recurses.
+
+LINEAR flows: every first job of a member waits for every last job of the member before it. Where that would be more than
+`CROSS_MOST` edges, one job named "barrier" that does nothing stands between them (and is counted like any job).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from array import array
+from collections.abc import Iterator
+from types import FunctionType, MethodType
+from typing import Any
+
+from towline.engine import codec, model
+from towline.engine.authoring.config import JobConfig
+from towline.engine.authoring.decorator import job as job_decorator
+from towline.engine.authoring.flow import Flow, JobOrder
+from towline.engine.authoring.job import Job
+from towline.engine.authoring.reference import OnMissing
+from towline.engine.codec.wire import PLAIN
+from towline.engine.errors import EncodingError, SubmissionError
+from towline.engine.functions import Functions, bound_object
+from towline.engine.states import EdgeKind, Missing, edge_byte
+
+FIRST_CHUNK = 2_000
+CHUNK = 10_000
+CHUNK_BYTES = 16 * 1024 * 1024
+"""A chunk ends early when its arguments are this long."""
+CROSS_MOST = 10_000
+
+_MISSING = {"error": Missing.ERROR, "none": Missing.NONE, "pass": Missing.PASS}
+_DATA = {name: bytes([edge_byte(EdgeKind.DATA, missing)]) for name, missing in _MISSING.items()}
+_ORDER = {name: bytes([edge_byte(EdgeKind.ORDER, missing)]) for name, missing in _MISSING.items()}
+_UNUSUAL = frozenset({"config", "metadata", "metadata_updates", "config_updates", "name_updates", "output_schema"})
+"""Attributes that make a Spec differ, if a Job has them."""
+_CANONICAL = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12},)*").fullmatch
+
+
+@job_decorator
+def barrier() -> None:
+    """Waits for the jobs of one part of a LINEAR flow, so that those of the next can wait for it alone."""
+
+
+def compile_flow(
+    flow: Flow,
+    *,
+    allow_external_references: bool = False,
+    functions: Functions | None = None,
+    allow_pickle: bool = True,
+) -> Iterator[bytes]:
+    """The flow as encoded `model.Chunk`s, in order. All checks are made before this returns.
+
+    SubmissionError: duplicate uuid, unknown parent (unless allowed), cycle. EncodingError: an argument or function.
+    """
+    plan = Plan(flow, allow_external_references, functions, allow_pickle)
+    return (model.encode(chunk) for chunk in plan.chunks())
+
+
+class Plan:
+    """A flow, flattened and ordered. Positions are the user's order; numbers are the order of submission."""
+
+    def __init__(
+        self,
+        flow: Flow,
+        allow_external_references: bool = False,
+        functions: Functions | None = None,
+        allow_pickle: bool = True,
+    ) -> None:
+        self.flow = flow
+        self.jobs: list[Job] = []
+        self.externals: dict[str, int] = {}
+        """uuid of a job outside the flow to its number among those."""
+        self.parents: dict[int, list[int]] = {}
+        """Position to positions, in the order of the references' numbers; an external one is -1 - its number."""
+        self.ordering: dict[int, list[int]] = {}
+        """Position to positions that it waits for without taking anything from them."""
+        self._calls: dict[int, bytes] = {}
+        """Encoded arguments of those jobs whose arguments are not plain."""
+        self._places: dict[str, int] = {}
+        self._homes: dict[int, int] = {}
+        """Position of a barrier to that of the job before which it stands."""
+        self._barriers: dict[int, list[int]] = {}
+        """The same, the other way round."""
+        self._functions = Functions() if functions is None else functions
+        self._allow_pickle = allow_pickle
+        self._specs = _Specs(self._functions, allow_pickle)
+        linear = self._flatten()
+        self._read_arguments()
+        if self.externals and not allow_external_references:
+            raise SubmissionError(
+                "The following jobs were not found in the jobs array and are needed to resolve output references:\n"
+                f"{list(self.externals)}\nIf the references are from external jobs and this is the intended behavior set "
+                "allow_external_references to True"
+            )
+        for spans in linear:
+            self._chain(spans)
+        self.order = self._sorted()
+        """Number to position."""
+        self._numbers = self.order
+        """Position to number."""
+        if not isinstance(self.order, range):
+            self._numbers = [0] * len(self.order)
+            for number, place in enumerate(self.order):
+                self._numbers[place] = number
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    def number_of(self, uuid: str) -> int | None:
+        """The number of the job with this uuid, if it is in the flow."""
+        place = self._places.get(uuid)
+        return None if place is None else self._numbers[place]
+
+    def walk(self) -> Iterator[tuple[Job, list[str]]]:
+        """Each job with the uuids of its parents inside the flow, parents first."""
+        for place in self.order:
+            waits = [*self.parents.get(place, ()), *self.ordering.get(place, ())]
+            yield self.jobs[place], [self.jobs[parent].uuid for parent in waits if parent >= 0]
+
+    # ------------------------------------------------------------------------------------------------ the graph
+
+    def _flatten(self) -> list[list[tuple[int, int]]]:
+        """Fill `jobs`; give for each LINEAR flow, innermost first, the spans of positions of its members."""
+        linear: list[list[tuple[int, int]]] = []
+        open_flows: list[tuple[Flow, Iterator[Any], int, list[tuple[int, int]]]] = []
+        entered: set[str] = set()
+
+        def enter(flow: Flow) -> None:
+            if flow.uuid in entered:
+                raise SubmissionError(f"Flow {flow.name!r} ({flow.uuid}) is contained twice, or contains itself")
+            entered.add(flow.uuid)
+            open_flows.append((flow, iter(flow._members), len(self.jobs), []))
+
+        enter(self.flow)
+        while open_flows:
+            flow, members, start, spans = open_flows[-1]
+            for member in members:
+                if isinstance(member, Flow):
+                    enter(member)
+                    break
+                place = len(self.jobs)
+                if self._places.setdefault(member.uuid, place) != place:
+                    raise SubmissionError(f"jobs array contains multiple jobs/flows with the same uuid ({member.uuid})")
+                self.jobs.append(member)
+                spans.append((place, place + 1))
+            else:
+                open_flows.pop()
+                if flow.order == JobOrder.LINEAR:
+                    linear.append(spans)
+                if open_flows:
+                    open_flows[-1][3].append((start, len(self.jobs)))
+        return linear
+
+    def _read_arguments(self) -> None:
+        """Encode all arguments that may hold references, and note the parents that they name."""
+        plain = PLAIN.issuperset
+        for place, job in enumerate(self.jobs):
+            kwargs = job.function_kwargs
+            if type(job.function) is FunctionType and not kwargs and plain(map(type, job.function_args)):
+                continue
+            config = job.__dict__.get("config")
+            numbers: dict[str, int] = {}
+            try:
+                if config is None or config.resolve_references:
+                    self._calls[place] = codec.encode_call(
+                        _arguments(job),
+                        kwargs,
+                        numbers=numbers,
+                        named=config is not None and config.resolve_references == "both",
+                        allow_pickle=self._allow_pickle,
+                    )
+                    waits = self.parents
+                else:
+                    self._calls[place], found = codec.encode_call_noting(_arguments(job), kwargs)
+                    numbers = dict.fromkeys((ref.uuid for ref in found), 0)
+                    waits = self.ordering
+            except EncodingError as error:
+                raise EncodingError(f"job {job.name!r} ({job.uuid}): {error}") from error.__cause__
+            if numbers:
+                waits[place] = [self._parent(uuid) for uuid in numbers]
+
+    def _parent(self, uuid: str) -> int:
+        place = self._places.get(uuid)
+        return -1 - self.externals.setdefault(uuid, len(self.externals)) if place is None else place
+
+    def _chain(self, spans: list[tuple[int, int]]) -> None:
+        """Let each member of a LINEAR flow wait for the one before it; members without jobs are passed over."""
+        last: list[int] = []
+        for start, end in spans:
+            if start == end:
+                continue
+            first, leaves = self._ends(start, end)
+            if last and len(last) * len(first) > CROSS_MOST:
+                last = [self._barrier(last, start)]
+            for place in first if last else ():
+                known = set(self.parents.get(place, ()))
+                self.ordering.setdefault(place, []).extend(leaf for leaf in last if leaf not in known)
+            last = leaves
+
+    def _ends(self, start: int, end: int) -> tuple[list[int], list[int]]:
+        """The jobs of a span that wait for none of it, and those that none of it waits for."""
+        if end == start + 1:
+            return [start], [start]
+        first: list[int] = []
+        inner: set[int] = set()
+        for place in range(start, end):
+            waits = (*self.parents.get(place, ()), *self.ordering.get(place, ()))
+            within = [parent for parent in waits if self._lies_within(parent, start, end)]
+            inner.update(within)
+            if not within:
+                first.append(place)
+            if place > start:
+                for between in self._barriers.get(place, ()):
+                    inner.update(self.ordering[between])
+        return first, [place for place in range(start, end) if place not in inner]
+
+    def _lies_within(self, place: int, start: int, end: int) -> bool:
+        # a barrier lies between two members, hence behind the start of whatever holds both
+        before = self._homes.get(place)
+        return start <= place < end if before is None else start < before < end
+
+    def _barrier(self, last: list[int], before: int) -> int:
+        """The position of a new barrier, which waits for `last` and is numbered before the job at `before`."""
+        made = barrier()
+        made._hosts = tuple(self.jobs[before]._hosts)
+        place = len(self.jobs)
+        self.jobs.append(made)
+        self._places[made.uuid] = place
+        self._homes[place] = before
+        self._barriers.setdefault(before, []).append(place)
+        self.ordering[place] = last
+        return place
+
+    def _sorted(self) -> list[int] | range:
+        """Positions, parents first; SubmissionError if there is a cycle."""
+        sequence = self._sequence()
+        rank = sequence
+        if not isinstance(sequence, range):
+            rank = [0] * len(sequence)
+            for at, place in enumerate(sequence):
+                rank[place] = at
+        edges = [(place, parents) for waits in (self.parents, self.ordering) for place, parents in waits.items()]
+        if all(parent < 0 or rank[parent] < rank[place] for place, parents in edges for parent in parents):
+            return sequence
+        pending = [0] * len(sequence)
+        children: dict[int, list[int]] = {}
+        for place, parents in edges:
+            for parent in parents:
+                if parent >= 0:
+                    pending[place] += 1
+                    children.setdefault(parent, []).append(place)
+        order: list[int] = []
+        for place in sequence:
+            free = [place] if pending[place] == 0 else []
+            for ready in free:  # grows while it is walked
+                order.append(ready)
+                for child in children.get(ready, ()):
+                    pending[child] -= 1
+                    # a child further down will be met in its own place
+                    if pending[child] == 0 and rank[child] < rank[place]:
+                        free.append(child)
+        if len(order) < len(sequence):
+            stuck = [self.jobs[place].name for place in sequence if pending[place] > 0]
+            raise SubmissionError(
+                "Job connectivity contains cycles therefore job execution order cannot be determined. "
+                f"In a cycle or behind one: {', '.join(stuck[:5])}{' ...' if len(stuck) > 5 else ''}"
+            )
+        return order
+
+    def _sequence(self) -> list[int] | range:
+        """The user's order, with each barrier before the jobs that wait for it."""
+        if not self._barriers:
+            return range(len(self.jobs))
+        own = len(self.jobs) - len(self._homes)
+        return [place for home in range(own) for place in (*self._barriers.get(home, ()), home)]
+
+    # ------------------------------------------------------------------------------------------------ the columns
+
+    def chunks(self, first: int = FIRST_CHUNK, most: int = CHUNK) -> Iterator[model.Chunk]:
+        """The columns, at most `most` jobs at a time. To be walked once: what was given out is forgotten."""
+        base = 0
+        while base < len(self.jobs) or base == 0:
+            chunk = self._chunk(base, most if base else min(first, most), CHUNK_BYTES)
+            yield chunk
+            base += chunk.count
+            if not chunk.count:
+                return
+
+    def whole(self) -> model.Chunk:
+        """All in one chunk (what a running job adds to the graph is one record)."""
+        return self._chunk(0, len(self.jobs), 2**32 - 1)
+
+    def _chunk(self, base: int, size: int, bytes_most: int) -> model.Chunk:
+        uuids: list[str] = []
+        calls: list[bytes] = []
+        ends: list[int] = []
+        spec_of: list[int] = []
+        counts: list[int] = []
+        parents: list[int] = []
+        edges = bytearray()
+        specs: dict[int, int] = {}
+        externals: dict[int, int] = {}
+        at = 0
+        special_index = False
+        known_calls, all_parents, ordering = self._calls, self.parents, self.ordering
+        number_of, numbers = self._specs.number_of, self._numbers
+        connected = bool(all_parents or ordering)
+        for place in self.order[base : base + size]:
+            job = self.jobs[place]
+            call = known_calls.pop(place, None)
+            if call is None:
+                call = codec.encode_call(job.function_args, job.function_kwargs)
+            at += len(call)
+            uuids.append(job.uuid)
+            calls.append(call)
+            ends.append(at)
+            spec_of.append(specs.setdefault(number_of(job), len(specs)))
+            special_index = special_index or job.index != 1
+            if connected:
+                before = len(parents)
+                for waits, kinds in ((all_parents, _DATA), (ordering, _ORDER)):
+                    named = waits.get(place)
+                    if named:
+                        parents += [
+                            numbers[parent] if parent >= 0 else model.EXTERNAL + externals.setdefault(-1 - parent, len(externals))
+                            for parent in named
+                        ]
+                        edges += kinds[_missing_of(job)] * len(named)
+                counts.append(len(parents) - before)
+            if at >= bytes_most:
+                break
+        names = list(self.externals)
+        chosen = [self._specs.specs[number] for number in specs]
+        return model.Chunk(
+            flow=self.flow.uuid,
+            base=base,
+            count=len(uuids),
+            total=len(self.jobs),
+            uuids=_packed_uuids(uuids),
+            indices=self._indices(base, len(uuids)) if special_index else b"",
+            specs=chosen,
+            spec_of=_u32(spec_of) if len(specs) > 1 else b"",
+            functions=self._specs.functions_for(chosen),
+            parent_counts=_u32(counts) if parents else b"",
+            parents=_u32(parents),
+            edges=bytes(edges) if any(edges) else b"",
+            externals=[(names[number], 0) for number in externals],
+            name=self.flow.name,
+            arg_ends=_u32(ends),
+            args=b"".join(calls),
+        )
+
+    def _indices(self, base: int, count: int) -> bytes:
+        indices = [self.jobs[place].index for place in self.order[base : base + count]]
+        if not all(0 < index < 2**16 for index in indices):
+            raise SubmissionError("a job's index must lie between 1 and 65535; it was replaced too often, or set by hand")
+        return _little(array("H", indices))
+
+
+class _Specs:
+    """Specs, each once, found by the identity of what they are made of; by their bytes where identities differ."""
+
+    def __init__(self, functions: Functions, allow_pickle: bool) -> None:
+        self.specs: list[model.Spec] = []
+        self._functions = functions
+        self._allow_pickle = allow_pickle
+        self._by_parts: dict[Any, int] = {}
+        self._by_bytes: dict[bytes, int] = {}
+        self._records: dict[str, model.Function] = {}
+        self._given: set[str] = set()
+
+    def number_of(self, job: Job) -> int:
+        """The number of a job's Spec. The job must live as long as this table does."""
+        state = job.__dict__
+        hosts = job._hosts
+        function = job.function
+        if type(hosts) is tuple and _UNUSUAL.isdisjoint(state):
+            parts: Any = (id(function), job._name, id(job.options), id(hosts))
+            if type(function) is MethodType:
+                # each job has its own bound method, of an object of its own
+                parts = (id(function.__func__), id(type(function.__self__)), *parts[1:])
+            known = self._by_parts.get(parts)
+            if known is None:
+                known = self._by_parts[parts] = self._intern(job)
+            return known
+        return self._intern(job)
+
+    def _intern(self, job: Job) -> int:
+        record = self._functions.describe(job.function)
+        self._records[record.key] = record
+        metadata, config = job.__dict__.get("metadata"), _config_of(job)
+        spec = model.Spec(
+            function=record.key,
+            name=job.name,
+            options=job.options,
+            hosts=list(job._hosts),
+            metadata=codec.encode(metadata, allow_pickle=self._allow_pickle, root="metadata") if metadata else b"",
+            config=codec.encode(config, allow_pickle=self._allow_pickle, root="config") if config else b"",
+        )
+        number = self._by_bytes.setdefault(model.encode(spec), len(self.specs))
+        if number == len(self.specs):
+            self.specs.append(spec)
+        return number
+
+    def functions_for(self, specs: list[model.Spec]) -> list[model.Function]:
+        """The functions that these specs name and that were not asked for before."""
+        keys = dict.fromkeys(spec.function for spec in specs if spec.function not in self._given)
+        self._given.update(keys)
+        return [self._records[key] for key in keys]
+
+
+def _config_of(job: Job) -> dict[str, Any]:
+    """What the worker must know beside options and metadata; only what is not the default."""
+    state = job.__dict__
+    config: JobConfig = state.get("config") or _DEFAULT
+    told: dict[str, Any] = {
+        "method": bound_object(job.function) is not None or None,
+        "schema": job.output_schema,
+        "resolve": config.resolve_references if config.resolve_references is not True else None,
+        "on_missing": str(config.on_missing_references) if config.on_missing_references != OnMissing.ERROR else None,
+        "manager": config.manager_config or None,
+        "expose_store": config.expose_store or None,
+        "pass_manager": None if config.pass_manager_config else False,
+        "response_manager": config.response_manager_config or None,
+        "metadata_updates": state.get("metadata_updates") or None,
+        "config_updates": state.get("config_updates") or None,
+        "name_updates": state.get("name_updates") or None,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+_DEFAULT = JobConfig()
+
+
+def _missing_of(job: Job) -> str:
+    config = job.__dict__.get("config")
+    return "error" if config is None else str(OnMissing(config.on_missing_references))
+
+
+def _arguments(job: Job) -> tuple[Any, ...]:
+    """Positional arguments; the object that a method is bound to comes first."""
+    owner = bound_object(job.function)
+    return job.function_args if owner is None else (owner, *job.function_args)
+
+
+def _packed_uuids(uuids: list[str]) -> bytes | list[str]:
+    joined = ",".join(uuids) + ","
+    if len(joined) == 37 * len(uuids) and _CANONICAL(joined):
+        return bytes.fromhex(joined.replace("-", "").replace(",", ""))
+    return uuids
+
+
+def _u32(numbers: list[int]) -> bytes:
+    return _little(array("I", numbers))
+
+
+def _little(column: array[int]) -> bytes:
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column.tobytes()

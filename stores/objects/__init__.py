@@ -1,0 +1,1 @@
+"""Places for bytes: the few verbs that memory, local disk and buckets share."""
