@@ -64,13 +64,23 @@ def towline_version() -> str:
 class LeaderService:
     """See the module. Lives in one event loop."""
 
-    def __init__(self, store: Store, config: LeaderConfig, *, on_roster: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        config: LeaderConfig,
+        *,
+        on_roster: Callable[[], None] | None = None,
+        asks_may_repeat: bool = False,
+    ) -> None:
+        """`on_roster` hears of workers that come and go; `asks_may_repeat` says that drivers may ask again what an earlier
+        incarnation of this leader was asked (Ray repeats the calls that a restart cut off)."""
         self.store = store
         self.config = config
         self.clock = SystemClock()
         self.endpoint: endpoint.Endpoint | None = None
         self.links: dict[str, Link] = {}
         self._on_roster = on_roster or (lambda: None)
+        self._asks_may_repeat = asks_may_repeat
         self._touching: Link | None = None
         """Where the Touch that is being fed came from; the answer goes back there (a supervisor has its own stream)."""
         self._watched: dict[str, list[int]] = {}
@@ -136,7 +146,7 @@ class LeaderService:
             here = host_id()
             same = (here.boot_id, here.pid_namespace) == (led.boot_id, led.pid_namespace)
             if same and is_alive(led.pid, led.started):
-                raise StoreLocked(self.store.url, led.pid, led.host)
+                raise StoreLocked.by(self.store.url, led.pid, led.host)
             if not same:
                 await self._head_stands_still(reader, led)
             expected = reader.last_segment
@@ -157,7 +167,7 @@ class LeaderService:
             await asyncio.sleep(led.lease_s / 10)
             await reader.refresh()
             if (reader.last_segment, reader.next_seq) != before:
-                raise StoreLocked(self.store.url, led.pid, led.host)
+                raise StoreLocked.by(self.store.url, led.pid, led.host)
 
     async def close(self, patience_s: float = CLOSE_S) -> None:
         """Stop the workers, record Closed, let go of everything. Safe to call twice.
@@ -338,7 +348,7 @@ class LeaderService:
         performer = self.performer
         match verb:
             case "submit":
-                return await performer.told(lambda token: ev.Submitted(token, payload))
+                return await performer.told(lambda token: ev.Submitted(token, payload, self._asks_may_repeat))
             case "wait":
                 await performer.idle(float(payload["timeout_s"]))
                 return await self.ask("status")

@@ -13,6 +13,7 @@ import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from towline.engine.errors import TowlineError
 
@@ -39,8 +40,7 @@ class Connection(asyncio.Protocol):
         """Set by the owner once the peer has said Hello."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
         self._server.connections.add(self)
 
     def data_received(self, data: bytes) -> None:

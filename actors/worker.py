@@ -34,12 +34,18 @@ RECONNECT_S = 0.05
 class Outcome(Protocol):
     """What a body came to (`actors.execute.python`)."""
 
-    output: bytes
-    failure: model.Failure | None
-    growth: model.Growth | None
-    stored_data: bytes
-    error: BaseException | None
-    """The exception behind `failure`, where there is one."""
+    @property
+    def output(self) -> bytes: ...
+    @property
+    def failure(self) -> model.Failure | None: ...
+    @property
+    def growth(self) -> model.Growth | None: ...
+    @property
+    def stored_data(self) -> bytes: ...
+    @property
+    def error(self) -> BaseException | None:
+        """The exception behind `failure`, where there is one."""
+        ...
 
 
 class Runner(Protocol):
@@ -47,7 +53,7 @@ class Runner(Protocol):
 
     def add_specs(self, specs: Sequence[tuple[int, model.Spec]], functions: Sequence[model.Function]) -> None: ...
 
-    def run(self, job: model.LeasedJob, inputs: list[bytes | model.Input], attempt: tuple[int, int]) -> Outcome: ...
+    def run(self, job: model.LeasedJob, inputs: Sequence[bytes | model.Input], attempt: tuple[int, int]) -> Outcome: ...
 
     def name_of(self, spec: int) -> str: ...
 

@@ -7,14 +7,21 @@ answer came in time, and the leader's own refusals as UsageError.
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import msgspec
 
 from towline.engine.errors import TowlineError
+
+if TYPE_CHECKING:
+    from towline.engine import model
 
 Status = dict[str, Any]
 """What the verbs "status" and "wait" answer: state, counts, total, flows, workers, epoch, store, incomplete, leader."""
@@ -40,9 +47,7 @@ class LeaderClient(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None: ...
 
 
 class Wire(Protocol):
@@ -90,21 +95,114 @@ class Line:
         self.close()
 
 
+class SocketWire:
+    """The leader's unix socket, from another process of the same user: questions are numbered, answers come as they come."""
+
+    def __init__(self, path: str, token: str) -> None:
+        """Raises ConnectionError."""
+        from towline.actors.stream import Stream
+
+        with speaking():
+            self._stream = Stream(path, token)
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._open: dict[int, Future[Any]] = {}
+        self._lost = ""
+        threading.Thread(target=self._listen, name="towline-client", daemon=True).start()
+
+    def begin(self, verb: str, payload: Any = None) -> Future[Any]:
+        """Ask without waiting."""
+        from towline.engine import model
+
+        future: Future[Any] = Future()
+        number = next(self._numbers)
+        data = b"" if payload is None else msgspec.msgpack.encode(payload)
+        with self._lock:
+            if self._lost:
+                raise ConnectionError(self._lost)
+            self._open[number] = future
+            with speaking():
+                self._stream.send(model.encode(model.Ask(number, verb, data)))
+        return future
+
+    def ask(self, verb: str, payload: Any = None, timeout_s: float | None = None) -> Any:
+        """Ask and wait."""
+        return self.begin(verb, payload).result(timeout_s)
+
+    def close(self) -> None:
+        """Hang up; whoever still waits for an answer gets a ConnectionError."""
+        self._stream.close()
+
+    def _listen(self) -> None:
+        from towline.engine import model
+
+        try:
+            while True:
+                frame = self._stream.receive()
+                said = model.decode_to_worker(frame or b"")
+                if isinstance(said, model.Answer):
+                    self._take(said)
+        except (TowlineError, msgspec.DecodeError) as error:
+            with self._lock:
+                self._lost = str(error)
+                lost, self._open = self._open, {}
+            for future in lost.values():
+                future.set_exception(ConnectionError(f"the leader is gone: {error}"))
+        finally:
+            self._stream.close()
+
+    def _take(self, said: model.Answer) -> None:
+        with self._lock:
+            future = self._open.pop(said.number, None)
+        if future is None:
+            return
+        value: Any = msgspec.msgpack.decode(said.payload) if said.payload else None
+        if said.ok:
+            future.set_result(value)
+        else:
+            name, text = value
+            future.set_exception(refusal(name, text))
+
+
+def refusal(name: str, text: str) -> TowlineError:
+    """The leader's refusal as the error that it was there: its class by name, with its sentence."""
+    from towline.engine import errors as of_engine
+    from towline.stores import errors as of_stores
+
+    kind = getattr(of_engine, name, None) or getattr(of_stores, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, TowlineError)):
+        kind = TowlineError
+    return kind(text)
+
+
 def find(store: str) -> LeaderClient | None:
     """A line to the leader that lives on this store, or None. What a dead leader left behind counts as none.
 
-    None is no proof that nobody leads: that is for the journal to say, at the next claim (P4).
+    None is no proof that nobody leads: that is for the journal to say, at the next claim (P4). UsageError if there is no
+    store.
     """
+    from towline import offline
     from towline.actors import endpoint
 
-    place = endpoint.find(store)
-    if place is None:
+    left: bytes | None = offline.settle(_left_word(store))
+    place = endpoint.decode(left) if left else None
+    if place is None or place.provably_dead():
         return None
     try:
-        with speaking():
-            return Line(endpoint.connect(place))
+        return Line(SocketWire(place.socket, place.token))
     except OSError:
         return None
+
+
+async def _left_word(store: str) -> bytes | None:
+    """What the last leader said of itself."""
+    from towline.stores.store import Store
+
+    opened = await Store.open(store)
+    try:
+        return await opened.get_endpoint()
+    finally:
+        await opened.close()
 
 
 @contextmanager

@@ -140,9 +140,7 @@ class Run:
         uuid = uuid_of(job)
         data = self._ask("output", {"uuid": uuid, "index": index or 0})
         if data is None:
-            raise UsageError(
-                f"job {uuid} has no output in {self._store}: it has not completed (the run is {self.state})"
-            )
+            raise UsageError(f"job {uuid} has no output in {self._store}: it has not completed (the run is {self.state})")
         value = codec.decode(data) if codec.stub_token(data) is None else self._content(data)
         path = getattr(job, "attributes", ())
         if path:

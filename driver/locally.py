@@ -61,7 +61,8 @@ def run_locally(
         options["around"] = around
     with _logging(log):
         ran = session.blocking(lambda stop: _carry_out(whole, store, options, stop))
-        _tell_failures(ran)
+        if log:
+            _tell_failures(ran)
     if ensure_success and ran.state != "completed":
         raise RuntimeError("Flow did not finish running successfully")
     return responses(ran)

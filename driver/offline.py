@@ -52,17 +52,16 @@ class OfflineClient:
         if verb == "wait":
             return self._wait()
         if verb not in READS:
-            raise UsageError(
-                f"no leader works on the store {self._store}: start one by towline.resume({self._store!r})"
-            )
+            raise UsageError(f"no leader works on the store {self._store}: start one by towline.resume({self._store!r})")
         from towline.actors.answers import answer
 
         with self._lock:
             loaded = self._restored()
             said = settle(answer(loaded.core, loaded.reader, verb, payload))
-        if verb == "status" and said["state"] == "running":
-            said = {**said, "state": INTERRUPTED}
-        return said
+        if verb != "status":
+            return said
+        state = INTERRUPTED if said["state"] == "running" else said["state"]
+        return {**said, "state": state, "store": loaded.store.url}
 
     def begin(self, verb: str, payload: Any = None) -> Future[Any]:
         done: Future[Any] = Future()
@@ -74,7 +73,9 @@ class OfflineClient:
 
     def close(self) -> None:
         """Let go of what was restored."""
-        self._loaded = None
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            settle(loaded.store.close())
 
     def __enter__(self) -> Self:
         return self
@@ -99,17 +100,6 @@ class OfflineClient:
             self._generation = generation(self._store)
             self._loaded = settle(replay.load(self._store))
         return self._loaded
-
-
-def flows(store: str) -> set[str] | None:
-    """uuids of the flows in a store at rest; None if there is no store. UsageError if there is something else."""
-    from towline.stores.errors import StoreMissing
-
-    with OfflineClient(store) as client:
-        try:
-            return {flow[0] for flow in client.ask("status")["flows"]}
-        except StoreMissing:
-            return None
 
 
 def settle(value: Any) -> Any:

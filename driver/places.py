@@ -59,11 +59,14 @@ def flows_in(url: str) -> set[str] | None:
     """uuids of the flows that a store holds; None if there is no store. UsageError if there is something else."""
     if is_vacant(url):
         return None
-    live = client.find(url)
-    if live is not None:
+    from towline.stores.errors import StoreMissing
+
+    try:
+        live = client.find(url) or offline.OfflineClient(url)
         with live:
             return {flow[0] for flow in live.ask("status")["flows"]}
-    return offline.flows(url)
+    except StoreMissing:
+        return None
 
 
 def is_vacant(url: str) -> bool:

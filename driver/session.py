@@ -271,12 +271,13 @@ def refuse_if_led(order: Order) -> None:
     if order.create or order.takeover:
         return
     live = lines.find(order.store)
-    if live is not None:
-        live.close()
-        raise UsageError(
-            f"a leader is working on the store {order.store}: attach to it by towline.connect({order.store!r}), "
-            "or take it over with takeover=True"
-        )
+    if live is None:
+        return
+    from towline.stores.errors import StoreLocked
+
+    with live:
+        led = live.ask("status")["leader"]
+    raise StoreLocked.by(order.store, led["pid"], led["host"])
 
 
 def chunks_of(flow: Any) -> Iterator[bytes]:

@@ -86,6 +86,10 @@ def leader_config() -> LeaderConfig:
     """The times of leases, where the settings name them."""
     from towline.actors.config import LeaderConfig
 
-    settings = current()
-    times = {"lease_s": settings.lease_s, "touch_s": settings.touch_s}
-    return LeaderConfig(**{name: value for name, value in times.items() if value is not None})
+    given, config = current(), LeaderConfig()
+    lease_s = config.lease_s if given.lease_s is None else given.lease_s
+    # who names only the lease means touches as often within it as by default
+    touch_s = lease_s * config.touch_s / config.lease_s if given.touch_s is None else given.touch_s
+    if not 0 < touch_s < lease_s:
+        raise UsageError(f"a lease of {lease_s} s cannot be kept by touches every {touch_s} s: touch more often")
+    return LeaderConfig(lease_s=lease_s, touch_s=touch_s)

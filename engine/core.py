@@ -31,7 +31,7 @@ from towline.engine.ledger import Applied, Ledger, rows_bytes
 from towline.engine.outputs import OutputCache
 from towline.engine.prices import Prices
 from towline.engine.queues import DelayHeap, ReadyQueue
-from towline.engine.states import ACTIVE, HELD, FailureKind, JobState
+from towline.engine.states import ACTIVE, ENDED, HELD, FailureKind, JobState
 
 S = JobState
 
@@ -204,14 +204,15 @@ class LeaderCore:
             return
         self._make_ready(applied.free)
 
-    def _make_ready(self, rows: list[int], *, front: bool = False) -> None:
-        """WAITING rows without a missing parent may go; `release="committed"` ones after the commit."""
+    def _make_ready(self, rows: list[int], *, front: bool = False, durable: bool = False) -> None:
+        """WAITING rows without a missing parent may go; `release="committed"` ones once all they rest on is `durable`."""
         graph, ledger = self.ledger.graph, self.ledger
         late: list[int] = []
         state, ready, push = graph.state, int(S.READY), self._ready.push
         count = 0
+        durable = durable or self.committed >= self.appended
         for row in rows:
-            if self.committed < self.appended and ledger.specs[graph.spec[row]].options.release == "committed":
+            if not durable and ledger.specs[graph.spec[row]].options.release == "committed":
                 late.append(row)
                 continue
             state[row] = ready
@@ -233,7 +234,7 @@ class LeaderCore:
         graph = self.ledger.graph
         while self._gates and self._gates[0][0] <= self.committed:
             _, rows = self._gates.popleft()
-            self._make_ready([r for r in rows if graph.state[r] == S.WAITING and not graph.pending[r]])
+            self._make_ready([r for r in rows if graph.state[r] == S.WAITING and not graph.pending[r]], durable=True)
 
     # ------------------------------------------------------------------------------------------------- drivers
 
@@ -241,6 +242,9 @@ class LeaderCore:
         ledger = self.ledger
         try:
             chunk = model.decode_chunk(event.chunk)
+            if event.again and (row := ledger.holds_chunk(chunk)) is not None:
+                self._out.append(fx.Tell(event.token, True, {"first": row, "count": chunk.count}))
+                return
             ledger.check_chunk(chunk)
         except (SubmissionError, msgspec.DecodeError) as error:
             self._out.append(fx.Tell(event.token, False, str(error)))
@@ -258,10 +262,8 @@ class LeaderCore:
             self._out.append(fx.Tell(event.token, False, f"verb {event.verb!r} is not known; known: stop (the whole run)"))
             return
         graph = self.ledger.graph
-        rows = [r for r in range(graph.size) if graph.state[r] in (S.WAITING, S.READY, S.DELAYED, S.PAUSED)]
+        rows = [r for r in range(graph.size) if graph.state[r] not in ENDED]
         self._append(model.Steered("stop", rows_bytes(rows), int(S.STOPPED), self._now.wall, run="stopped"))
-        for session in self.sessions.values():
-            self.ledger.stopping.update(session.held)
         self._stop_tokens.append(event.token)
         for session in self.sessions.values():
             if session.held:
@@ -278,7 +280,8 @@ class LeaderCore:
 
     def _after(self) -> None:
         """What may have come true by this event: stopped, closed, idle."""
-        if self._stop_tokens and not any(self.ledger.counts[s] for s in HELD):
+        waits = self.authority.grace_until is not None or any(self.ledger.counts[s] for s in HELD)
+        if self._stop_tokens and not waits:  # R7: told when no body can run, or has been heard of, any more
             counts = self.ledger.counts[S.STOPPED]
             for token in self._stop_tokens:
                 self._out.append(fx.Tell(token, True, {"stopped": counts}))
@@ -328,31 +331,35 @@ class LeaderCore:
                 )  # fmt: skip
             mono = self._now.mono
             session = self.sessions[worker] = Session(worker, self.appended, mono, mono + self.authority.wait_s)
-        session.heard, session.silent = self._now.mono, False
+        self._heard(session)
+        session.revoking = False
         session.known_specs.clear()
         session.known_functions.clear()
         self._reconcile(session, hello.held)
+        session.joined_at = self.appended  # no lease overtakes the Welcome
         self.authority.answered(worker)
+        if self._stop_tokens and session.held:
+            self._out.append(fx.Kill(worker, "the run was stopped"))
         self._out.append(fx.Send(worker, model.Welcome(self.epoch, self.authority.lease_s, self.touch_s), after=True))
 
     def _reconcile(self, session: Session, held: list[model.Held]) -> None:
         """Make what the leader believes this worker to hold equal to what it says (a stream may have lost frames)."""
         graph = self.ledger.graph
-        says = {h.row for h in held}
-        for row in [r for r in session.held if r not in says]:
+        says = {(h.row, h.epoch, h.counter) for h in held}
+        for row in [r for r in session.held if (r, graph.epoch[r], graph.counter[r]) not in says][::-1]:
             self._release(session, row)  # the lease never arrived: not begun
         for h in held:
-            if h.row >= graph.size or graph.state[h.row] in HELD or graph.state[h.row] in (S.COMPLETED, S.FAILED):
+            if h.row >= graph.size or graph.state[h.row] not in (S.WAITING, S.READY, S.DELAYED, S.STOPPED):
                 continue
-            if (graph.epoch[h.row], graph.counter[h.row]) == (h.epoch, h.counter):
-                continue  # this very attempt has ended already; only its acknowledgement was lost
+            if (graph.epoch[h.row], graph.counter[h.row]) >= (h.epoch, h.counter):
+                continue  # this attempt, or one after it, has ended already; only its acknowledgement was lost
             self._take(session, h.row, h.epoch, h.counter)
             self._adopted[h.row] = h
 
     def _take(self, session: Session, row: int, epoch: int, counter: int) -> None:
         graph, ledger = self.ledger.graph, self.ledger
         old = graph.state[row]
-        if old == S.STOPPED or old == S.PAUSED:
+        if old == S.STOPPED:
             ledger.stopping.add(row)
         ledger.counts[old] -= 1
         ledger.counts[S.LEASED] += 1
@@ -362,14 +369,19 @@ class LeaderCore:
 
     def _release(self, session: Session, row: int) -> None:
         """A held row comes back unended: READY or WAITING again, or STOPPED if somebody stopped it meanwhile."""
-        graph, ledger = self.ledger.graph, self.ledger
+        if self._let_go(session, row):
+            self._make_ready([row], front=True)
+
+    def _let_go(self, session: Session, row: int) -> bool:
+        """No worker holds the row any more, and it has not ended. May it go again at once?"""
+        ledger = self.ledger
         self._drop(session, row)
-        ledger.become(row, S.WAITING)
         if row in ledger.stopping:
             ledger.stopping.discard(row)
-            self._append(model.Steered("stop", rows_bytes([row]), int(S.STOPPED), self._now.wall))
-        elif not graph.pending[row]:
-            self._make_ready([row], front=True)
+            ledger.become(row, S.STOPPED)
+            return False
+        ledger.become(row, S.WAITING)
+        return not ledger.graph.pending[row]
 
     def _touched(self, touch: model.Touch) -> None:
         session = self.sessions.get(touch.worker)
@@ -404,17 +416,9 @@ class LeaderCore:
         if session is not None:
             if lone and suspects:
                 self._charge_death(session, held[0], cause)
-            gate: list[int] = []
-            for row in reversed([r for r in held if r in session.held]):
-                self._drop(session, row)
-                ledger.become(row, S.WAITING)
-                if row in ledger.stopping:
-                    ledger.stopping.discard(row)
-                    self._append(model.Steered("stop", rows_bytes([row]), int(S.STOPPED), self._now.wall))
-                elif not ledger.graph.pending[row]:
-                    gate.append(row)
+            gate = [row for row in list(session.held) if self._let_go(session, row)]
             if gate:
-                self._gates.append((self.appended, gate[::-1]))  # R9: the suspicion is committed first
+                self._gates.append((self.appended, gate))  # R9: the suspicion is committed first
         self.authority.answered(worker)
 
     def _charge_death(self, session: Session, row: int, cause: str) -> None:
@@ -433,16 +437,19 @@ class LeaderCore:
             return
         self._heard(session)
         session.revoking = False
+        if not is_whole(pull.plain):
+            self._out.append(fx.Kill(pull.worker, "it sent outcomes whose columns have wrong lengths"))
+            return
+        logs = [log for log in pull.logs if self._holds(session, log.row, pull.epoch, log.counter)]
         if pull.plain.rows:
             self._plain(session, pull)
-        if pull.logs:
-            kept = [log for log in pull.logs if log.row < self.ledger.graph.size]
-            self._append(model.Logged(pull.epoch, kept))
+        if logs:
+            self._append(model.Logged(pull.epoch, logs))
         for ending in pull.endings:
             if self._accepts(session, ending.row, pull.epoch, ending.counter):
                 self._drop(session, ending.row)
                 self._end(session, pull.epoch, ending)
-        for row, counter in pull.returned:
+        for row, counter in reversed(pull.returned):
             if self._holds(session, row, pull.epoch, counter):
                 self._release(session, row)
         if not session.held:
@@ -496,6 +503,9 @@ class LeaderCore:
             if row not in held or counter_of[row] != counter or epochs[row] != epoch:
                 self._plain_adopted(session, pull)
                 return
+        if len(set(rows)) != len(rows):
+            self._plain_adopted(session, pull)
+            return
         for row in rows:
             del held[row]
         self._prices.learn(self.ledger, rows, plain.elapsed)
@@ -544,6 +554,8 @@ class LeaderCore:
             except SubmissionError as error:
                 failure = model.Failure(FailureKind.ERROR, f"its Response cannot be taken: {error}", retry=False)
                 ending = msgspec.structs.replace(ending, failure=failure, growth=None)
+        if row in ledger.stopping:
+            ending = msgspec.structs.replace(ending, growth=None)  # what is stopped grows no more
         attempts = graph.attempts[row]
         if ending.failure is None:
             if graph.first_child[row] != NIL or ending.growth is not None:
@@ -588,7 +600,10 @@ class LeaderCore:
             return []
         share = min(ropes.MOST_JOBS, max(1, waiting // (2 * len(self.sessions))))
         prices = self._prices
-        planned = ropes.plan(self.ledger.graph, self._ready.lanes(), share, prices.function_of, prices.seconds, prices.tows)
+        planned = ropes.plan(
+            self.ledger.graph, self._ready.lanes(), share, prices.function_of, prices.seconds, prices.tows,
+            alone=self.ledger.suspects,
+        )  # fmt: skip
         counts = self.ledger.counts
         for one in planned:
             counts[S.WAITING if one.needs else S.READY] -= 1
@@ -649,3 +664,13 @@ class LeaderCore:
 
     def _mark_lost(self, row: int) -> None:
         self.ledger.become(row, S.LOST)
+
+
+def is_whole(plain: model.Plain) -> bool:
+    """Have the columns of outcomes the lengths that belong together?"""
+    n, odd = divmod(len(plain.rows), 4)
+    lengths = len(plain.counters), len(plain.began), len(plain.elapsed), len(plain.ends)
+    if odd or lengths != (4 * n, 8 * n, 4 * n, 4 * n):
+        return False
+    ends = column("I", plain.ends)
+    return (ends[-1] if n else 0) == len(plain.outputs)

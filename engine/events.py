@@ -28,6 +28,8 @@ class Submitted(msgspec.Struct, frozen=True):
     token: int
     chunk: bytes
     """An encoded `model.Chunk`."""
+    again: bool = False
+    """It may have been handed in before (to the leader before this one): then it is told what that one would have told."""
 
 
 class Said(msgspec.Struct, frozen=True):

@@ -6,7 +6,6 @@ like any other. The path of a function under `@job` leads to the `@job`, so load
 
 from __future__ import annotations
 
-import io
 import types
 from collections.abc import Callable
 from hashlib import blake2b
@@ -113,12 +112,11 @@ def _key(path: str, pickled: bytes) -> str:
 def _pickled(function: AnyFunction, shown: str) -> bytes:
     import cloudpickle
 
-    file = io.BytesIO()
     try:
-        cloudpickle.Pickler(file, protocol=5).dump(function)
+        pickled: bytes = cloudpickle.dumps(function, protocol=5)
     except Exception as error:
         raise EncodingError(
             f"the function {shown} cannot be sent to a worker ({type(error).__name__}: {error}); "
             "put it into a module, or let it use nothing that cannot be pickled"
         ) from error
-    return file.getvalue()
+    return pickled

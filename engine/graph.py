@@ -1,7 +1,7 @@
 """The job graph as flat arrays: a job is a row number, an edge is a number too, and nothing here is an object per job.
 
-Rows only ever grow. Parents of a row are one contiguous run of edges (`parent_start`, `parent_count`); children are a linked list through
-the edges (`first_child`, `edge_next`), so that a job added at run time costs the same as one of the first submission.
+Rows only ever grow. Parents of a row are one contiguous run of edges (`parent_start`, `parent_count`); children are a linked
+list through the edges (`first_child`, `edge_next`), so that a job added at run time costs the same as one of the first submission.
 Edges that a detour adds to a job that exists already stand in `late_edges`. uuids are kept packed (`ids.pack_uuid`).
 The graph knows states only as bytes in a column; who may change them is the core's affair.
 """
@@ -85,6 +85,8 @@ class Graph:
         """Packed uuid to the row with the highest index."""
         self.older: dict[tuple[bytes, int], int] = {}
         """(packed uuid, index) to row, for rows that were replaced."""
+        self.stopping: set[int] = set()
+        """Held rows that are STOPPED as far as the journal knows; they show it when their worker gives them back."""
         self.late_edges: dict[int, list[int]] = {}
         self.chunks: list[ChunkArgs] = []
         self.chunk_rows: list[int] = []
@@ -165,58 +167,56 @@ class Graph:
         state = self.state[self.edge_parent[edge]]
         if state == JobState.COMPLETED:
             return True
-        return state in (JobState.FAILED, JobState.STOPPED) and self.edge_kind[edge] >> 4 != Missing.ERROR
+        ended = state in (JobState.FAILED, JobState.STOPPED) or self.edge_parent[edge] in self.stopping
+        return ended and self.edge_kind[edge] >> 4 != Missing.ERROR
 
     # ------------------------------------------------------------------------------------------------- growing
 
-    def check(self, chunk: Chunk, beside: Container[bytes] = ()) -> None:
+    def check(self, chunk: Chunk, beside: Container[tuple[bytes, int]] = ()) -> None:
         """Refuse a chunk that cannot be taken, before anything of it is recorded. Linear in the chunk.
 
-        `beside` holds the packed uuids of jobs that the same record adds before this chunk.
+        `beside` holds (packed uuid, index) of the jobs that the same record adds before this chunk, and (packed uuid, 0).
 
         Raises:
             SubmissionError: a job is here already, a parent is unknown, or a column has the wrong length.
         """
-        n = chunk.count
+        n, where = chunk.count, f"chunk at job {chunk.base} of flow {chunk.flow}"
         lengths = (
             (len(chunk.uuids), 16 * n if isinstance(chunk.uuids, bytes) else n, "uuids"),
             (len(chunk.arg_ends), 4 * n, "arg_ends"),
             (len(chunk.indices), 2 * n if chunk.indices else 0, "indices"),
             (len(chunk.spec_of), 4 * n if chunk.spec_of else 0, "spec_of"),
             (len(chunk.parent_counts), 4 * n if chunk.parent_counts else 0, "parent_counts"),
+            (len(chunk.parents) % 4, 0, "parents"),
         )
         for found, wanted, what in lengths:
             if found != wanted:
-                raise SubmissionError(
-                    f"chunk at job {chunk.base} of flow {chunk.flow}: column {what} has a wrong length"
-                )
+                raise SubmissionError(f"{where}: column {what} has a wrong length")
         if n and column("I", chunk.arg_ends)[-1] != len(chunk.args):
-            raise SubmissionError(f"chunk at job {chunk.base} of flow {chunk.flow}: column args has a wrong length")
-        if chunk.spec_of and max(column("I", chunk.spec_of)) >= len(chunk.specs):
-            raise SubmissionError(
-                f"chunk at job {chunk.base} of flow {chunk.flow}: a job names a spec that is not there"
-            )
+            raise SubmissionError(f"{where}: column args has a wrong length")
+        if n and max(column("I", chunk.spec_of), default=0) >= len(chunk.specs):
+            raise SubmissionError(f"{where}: a job names a spec that is not there")
+        if not all(0 <= spec.options.priority <= 255 for spec in chunk.specs):
+            raise SubmissionError(f"{where}: a priority is not in 0..255")
         keys = chunk_keys(chunk)
         indices = column("H", chunk.indices) if chunk.indices else repeat(1)
-        if not self.latest.keys().isdisjoint(keys) or len(set(keys)) != n:
+        if beside or not self.latest.keys().isdisjoint(keys) or len(set(keys)) != n:
             seen: set[bytes] = set()
             for key, index in zip(keys, indices, strict=False):
                 row = self.latest.get(key, NIL)
-                if key in seen or (row != NIL and self.index[row] >= index):
+                if key in seen or (key, 0) in beside or (row != NIL and self.index[row] >= index):
                     raise SubmissionError(
                         f"job {unpack_uuid(key)} (index {index}) is already in this store; to go on with a stored run use resume"
                     )
                 seen.add(key)
         self._check_parents(chunk, beside)
 
-    def _check_parents(self, chunk: Chunk, beside: Container[bytes]) -> None:
+    def _check_parents(self, chunk: Chunk, beside: Container[tuple[bytes, int]]) -> None:
         for uuid, index in chunk.externals:
-            if self.find(uuid, index) == NIL and pack_uuid(uuid) not in beside:
+            if self.find(uuid, index) == NIL and (pack_uuid(uuid), index) not in beside:
                 raise SubmissionError(
                     f"job {uuid} is referred to by flow {chunk.flow} but is neither in it nor in the store"
                 )
-        if not chunk.parents:
-            return
         counts, parents = column("I", chunk.parent_counts), column("I", chunk.parents)
         if sum(counts) != len(parents) or (chunk.edges and len(chunk.edges) != len(parents)):
             raise SubmissionError(f"chunk at job {chunk.base} of flow {chunk.flow}: column parents has a wrong length")
@@ -235,11 +235,13 @@ class Graph:
     ) -> int:
         """Take a checked chunk; returns the first of its rows.
 
-        `pieces` maps the submission's job numbers to rows ((number, row) where a run begins, this chunk's included), `specs` maps the chunk's spec numbers to the core's, `priorities` gives theirs, `flow` numbers the submission.
+        `pieces` maps the submission's job numbers to rows ((number, row) where a run begins, this chunk's included), `specs`
+        maps the chunk's spec numbers to the core's, `priorities` gives theirs, `flow` numbers the submission.
         Pending counts are set; states are WAITING (the core moves them on).
         """
         row, n = self.size, chunk.count
         keys = chunk_keys(chunk)
+        externals = [self.find(uuid, index) for uuid, index in chunk.externals]  # before the chunk's own are found
         for at, key in enumerate(keys, row):
             if key in self.latest:
                 old = self.latest[key]
@@ -265,20 +267,19 @@ class Graph:
         self.elapsed.extend(array("f", [0.0]) * n)
         self.first_child.extend(array("I", [NIL]) * n)
         self.size += n
-        self._add_edges(chunk, row, pieces)
+        self._add_edges(chunk, row, pieces, externals)
         ends = column("I", chunk.arg_ends)
         self.chunks.append(ChunkArgs(row, n, ends, chunk.args, flow))
         self.chunk_rows.append(row)
         return row
 
-    def _add_edges(self, chunk: Chunk, row: int, pieces: list[tuple[int, int]]) -> None:
+    def _add_edges(self, chunk: Chunk, row: int, pieces: list[tuple[int, int]], externals: list[int]) -> None:
         n, start = chunk.count, len(self.edge_parent)
         if not chunk.parents:
             self.parent_start.extend(array("I", [start]) * n)
             self.parent_count.extend(array("I", [0]) * n)
             self.pending.extend(array("I", [0]) * n)
             return
-        externals = [self.find(uuid, index) for uuid, index in chunk.externals]
         if len(pieces) == 1:
             shift = pieces[0][1] - pieces[0][0]
             parents = [externals[p - EXTERNAL] if p >= EXTERNAL else p + shift for p in column("I", chunk.parents)]
@@ -325,11 +326,15 @@ class Graph:
         if not self.satisfied(edge):
             self.pending[child] += 1
 
-    def bequeath(self, row: int, heir: int) -> None:
-        """Every child of `row` becomes a child of `heir` instead (Response.replace)."""
+    def bequeath(self, row: int, heir: int, first: int) -> None:
+        """Every child of `row` below row `first` becomes a child of `heir` instead (Response.replace).
+
+        From `first` on stand the jobs that came with the heir: what they take from `row` is its own output.
+        """
         edges = list(self.children(row))
         self.first_child[row] = NIL
         for edge in edges:
-            self.edge_parent[edge] = heir
-            self.edge_next[edge] = self.first_child[heir]
-            self.first_child[heir] = edge
+            parent = heir if self.edge_child[edge] < first else row
+            self.edge_parent[edge] = parent
+            self.edge_next[edge] = self.first_child[parent]
+            self.first_child[parent] = edge

@@ -28,11 +28,11 @@ NEVER = Attempt(0, 0)
 
 
 def pack_uuid(uuid: str) -> bytes:
-    """The key of a uuid: 16 bytes if it is canonical, else its text behind `:` (and a NUL where that made 16 bytes)."""
+    """The key of a uuid: 16 bytes if it is canonical, else its text behind `:`, or between two `;` where `:` made 16 bytes."""
     if _CANONICAL(uuid):
         return bytes.fromhex(uuid.replace("-", ""))
     text = b":" + uuid.encode()
-    return text + b"\0" if len(text) == 16 else text
+    return b";" + text[1:] + b";" if len(text) == 16 else text
 
 
 def unpack_uuid(key: bytes) -> str:
@@ -40,4 +40,4 @@ def unpack_uuid(key: bytes) -> str:
     if len(key) == 16:
         h = key.hex()
         return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
-    return key[1:].rstrip(b"\0").decode()
+    return (key[1:-1] if key[:1] == b";" else key[1:]).decode()

@@ -52,12 +52,15 @@ class Image(msgspec.Struct, array_like=True):
 
 
 def image_of(ledger: Ledger) -> Image:
-    """The durable part of a ledger; READY, LEASED, RUNNING and LOST rows are written as WAITING, which is what they are to it."""
+    """The durable part of a ledger; READY, LEASED, RUNNING and LOST rows are what they are to it: WAITING or STOPPED."""
     graph = ledger.graph
     columns = {name: bytes(getattr(graph, name)) for name in (*ROW_COLUMNS, *EDGE_COLUMNS)}
     waiting = bytes([JobState.WAITING])
     volatile = bytes([JobState.READY, JobState.LEASED, JobState.RUNNING, JobState.LOST])
-    columns["state"] = columns["state"].translate(bytes.maketrans(volatile, waiting * len(volatile)))
+    state = bytearray(graph.state.translate(bytes.maketrans(volatile, waiting * len(volatile))))
+    for row in ledger.stopping:
+        state[row] = JobState.STOPPED
+    columns["state"] = bytes(state)
     columns["uuids"] = bytes(graph.uuids)
     small = Small(
         ledger.specs,
@@ -102,7 +105,7 @@ def ledger_from(image: Image) -> Ledger:
     for row, key in graph.odd_uuids.items():
         keys[row] = key
     graph.latest = dict(zip(keys, range(graph.size), strict=True))  # a later row of one uuid has the higher index
-    graph.late_edges = {row: edges for row, edges in small.late_edges}
+    graph.late_edges = dict(small.late_edges)
     for i, (row, count, flow) in enumerate(small.chunks):
         ends: array[int] = column("I", image.blobs[2 * i])
         graph.chunks.append(ChunkArgs(row, count, ends, image.blobs[2 * i + 1], flow))

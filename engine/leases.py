@@ -6,8 +6,6 @@ passed (with the allowance for a slow clock) the supervisor has killed everythin
 
 from __future__ import annotations
 
-from towline.engine import model
-
 DRIFT = 0.05
 """How much slower than the leader's a worker's boot clock may run; deadlines wait this much longer."""
 

@@ -9,6 +9,7 @@ ledger only ever asks whether a row is held, because what a user stops while a b
 from __future__ import annotations
 
 from array import array
+from itertools import repeat
 from typing import assert_never
 
 import msgspec
@@ -73,8 +74,8 @@ class Ledger:
         self.logs_at: dict[int, list[int]] = {}
         self.stored_at: dict[int, int] = {}
         """Row to the record that holds its stored_data."""
-        self.stopping: set[int] = set()
-        """Held rows that are STOPPED as soon as their worker gives them back unended."""
+        self.stopping = self.graph.stopping
+        """Held rows that are STOPPED as soon as their worker gives them back; a replay has them STOPPED at once."""
         self.store = ""
         self.led: model.Led | None = None
         self.closed = True
@@ -170,7 +171,7 @@ class Ledger:
         plain, graph = record.plain, self.graph
         base = len(payload) - len(plain.outputs)
         state, counts, epoch = graph.state, self.counts, record.epoch
-        done = int(JobState.COMPLETED)
+        done, stopped = int(JobState.COMPLETED), int(JobState.STOPPED)
         start = 0
         free: list[int] = []
         if any(state[row] == done for row in column("I", plain.rows)):
@@ -183,7 +184,8 @@ class Ledger:
             column("f", plain.elapsed),
             strict=True,
         ):
-            counts[state[row]] -= 1
+            old = state[row]
+            counts[old] -= 1
             state[row] = done
             graph.epoch[row] = epoch
             graph.counter[row] = counter
@@ -195,7 +197,7 @@ class Ledger:
             start = end
             counts[done] += 1
             if graph.first_child[row] != NIL:
-                self._satisfy(row, free)
+                self._satisfy(row, free, old == stopped or row in self.stopping)
         if self.suspects or self.stopping or self.until:
             for row in column("I", plain.rows):
                 self.suspects.discard(row)
@@ -203,17 +205,18 @@ class Ledger:
                 self.until.pop(row, None)
         return Applied(free=free)
 
-    def _satisfy(self, row: int, free: list[int]) -> None:
-        """A parent has completed: its children wait for one less."""
+    def _satisfy(self, row: int, free: list[int], excused: bool) -> None:
+        """A parent has completed: its children wait for one less, but for those that were `excused` when it was stopped."""
         graph = self.graph
         pending, state, waiting = graph.pending, graph.state, int(JobState.WAITING)
         edge = graph.first_child[row]
         at = len(free)
         while edge != NIL:
-            child = graph.edge_child[edge]
-            left = pending[child] = pending[child] - 1
-            if not left and state[child] == waiting:
-                free.append(child)
+            if not excused or graph.edge_kind[edge] >> 4 == Missing.ERROR:
+                child = graph.edge_child[edge]
+                left = pending[child] = pending[child] - 1
+                if not left and state[child] == waiting:
+                    free.append(child)
             edge = graph.edge_next[edge]
         if len(free) - at > 1:
             free[at:] = reversed(free[at:])  # the list of children runs backwards; FIFO wants their order (P5)
@@ -233,6 +236,9 @@ class Ledger:
         graph.epoch[row], graph.counter[row] = record.epoch, ending.counter
         graph.began[row], graph.elapsed[row] = ending.began, ending.elapsed
         self.until.pop(row, None)
+        if graph.state[row] == JobState.STOPPED:
+            self.stopping.add(row)
+        excused = row in self.stopping
         if graph.state[row] not in HELD and graph.state[row] not in (JobState.COMPLETED, JobState.FAILED):
             # leases are not journaled: in a replay the outcome itself is the proof that the job was held
             self.counts[graph.state[row]] -= 1
@@ -248,15 +254,14 @@ class Ledger:
         if ending.stored_data:
             self.stored_at[row] = seq
         done = Applied(added=ending.growth is not None)
-        heir = NIL
-        if ending.growth is not None:
-            heir = self._growth(row, ending.growth, done.free)
-        if heir == NIL:
-            self._satisfy(row, done.free)
-        if ending.growth is not None:
-            if ending.growth.stop_jobflow:
+        growth = ending.growth
+        if growth is None or growth.replace is None or growth.heir == NO_ROW:
+            self._satisfy(row, done.free, excused)  # before the growth: what it adds finds its parent completed
+        if growth is not None:
+            heir = self._growth(row, growth, done.free)
+            if growth.stop_jobflow:
                 self.stop(self._rest_of_flow(row), done.free)
-            elif ending.growth.stop_children:
+            elif growth.stop_children:
                 self.stop(self._descendants(heir if heir != NIL else row), done.free)
         done.free = [at for at in done.free if graph.state[at] == JobState.WAITING and not graph.pending[at]]
         return done
@@ -269,8 +274,8 @@ class Ledger:
             self.deaths[row] = self.deaths.get(row, 0) + 1
         self.graph.attempts[row] = record.attempts
         self.failed_at[row] = seq
-        if row in self.stopping and state is JobState.DELAYED:
-            self.stopping.discard(row)
+        excused = row in self.stopping
+        if excused and state is JobState.DELAYED:
             state = JobState.STOPPED
         self.become(row, state)
         if state is JobState.DELAYED:
@@ -279,7 +284,8 @@ class Ledger:
         done = Applied()
         self.suspects.discard(row)
         self.stopping.discard(row)
-        self._excuse(row, done.free)
+        if not excused:
+            self._excuse(row, done.free)
         return done
 
     def _growth(self, row: int, growth: model.Growth, free: list[int]) -> int:
@@ -294,7 +300,7 @@ class Ledger:
                 continue
             if part is growth.replace and growth.heir != NO_ROW:
                 heir = first + growth.heir
-                graph.bequeath(row, heir)
+                graph.bequeath(row, heir, first)
                 continue
             # a detour, or a replacement without an output of its own, stands before the children
             old = [graph.edge_child[edge] for edge in graph.children(heir if heir != NIL else row)]
@@ -323,15 +329,20 @@ class Ledger:
         return [at for c in self.graph.chunks if c.flow == flow for at in range(c.row, c.row + c.count) if at != row]
 
     def stop(self, rows: list[int], free: list[int]) -> None:
-        """STOPPED for all of these that have not ended; the held ones when they come back."""
+        """STOPPED for all of these that have not ended; the held ones show it when they come back.
+
+        All else that follows from it follows now, because a replay does not know what was held.
+        """
         for row in rows:
             state = JobState(self.graph.state[row])
+            if row in self.stopping or JobState.STOPPED not in LEGAL[state]:
+                continue
             if state in HELD:
                 self.stopping.add(row)
-            elif JobState.STOPPED in LEGAL[state]:
+            else:
                 self.become(row, JobState.STOPPED)
                 self.until.pop(row, None)
-                self._excuse(row, free)
+            self._excuse(row, free)
 
     def _steered(self, record: model.Steered) -> Applied:
         done = Applied()
@@ -364,14 +375,26 @@ class Ledger:
         self._check_functions(chunk)
         self.graph.check(chunk)
 
+    def holds_chunk(self, chunk: model.Chunk) -> int | None:
+        """The first row of this very chunk, if it was taken before."""
+        keys = chunk_keys(chunk)
+        first = self.graph.latest.get(keys[0]) if keys and chunk.flow in self.flows else None
+        if first is None or self.graph.chunk_of(first).row != first or self.graph.chunk_of(first).count != len(keys):
+            return None
+        return first if all(self.graph.key(first + i) == key for i, key in enumerate(keys)) else None
+
     def check_growth(self, growth: model.Growth) -> None:
         """Refuse a Response whose jobs cannot be added."""
-        beside: set[bytes] = set()
+        beside: set[tuple[bytes, int]] = set()
+        if growth.replace is not None and growth.heir != NO_ROW and growth.heir >= growth.replace.count:
+            raise SubmissionError(f"the job that takes over (number {growth.heir}) is not among those that replace")
         for part in (growth.replace, growth.detour, growth.addition):
             if part is not None:
                 self._check_functions(part)
                 self.graph.check(part, beside)
-                beside.update(chunk_keys(part))
+                indices = column("H", part.indices) if part.indices else repeat(1)
+                for key, index in zip(chunk_keys(part), indices, strict=False):
+                    beside.update(((key, index), (key, 0)))
 
     def _check_functions(self, chunk: model.Chunk) -> None:
         known = {function.key for function in chunk.functions}

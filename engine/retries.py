@@ -31,9 +31,9 @@ def decide(options: Options, failure: Failure, attempts: int, deaths: int, row: 
     The job's own faults use up `options.retries`; a machine's fault does not (DESIGN section 3), a lone death only
     after LONE_DEATHS of them.
     """
-    kind = FailureKind(failure.kind)
+    kind = failure.kind  # a kind that a newer worker made up is the job's own fault
     if kind in OF_THE_MACHINE:
-        allowed = LONE_DEATHS if kind is FailureKind.LOST else MACHINE_TRIES
+        allowed = LONE_DEATHS if kind == FailureKind.LOST else MACHINE_TRIES
         if deaths + 1 >= allowed + options.retries:
             return Decision(JobState.FAILED, attempts + 1, 0.0)
         return Decision(JobState.DELAYED, attempts, backoff_s(options, deaths, row))

@@ -8,6 +8,7 @@ trip a step, a stencil as a trapezoid, and a fan-out still goes to everybody, be
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
 from typing import NamedTuple
 
 from towline.engine.graph import NIL, Graph
@@ -42,11 +43,13 @@ def plan(
     seconds_of: list[float],
     tows: list[bool],
     target_s: float = TARGET_S,
+    alone: Container[int] = (),
 ) -> list[Planned]:
     """Take rows off the lanes for one lease and set them to LEASED; the caller keeps the counts.
 
     `share` is the most ready jobs to take; `function_of` maps spec numbers to function numbers, `seconds_of` says what a
     function's job takes, `tows` by spec number whether it may be towed (one that waits for committed inputs may not).
+    Rows in `alone` are suspects, which go into no lease with others (R9): they are dropped from the lanes.
     """
     state, spec, ready = graph.state, graph.spec, int(JobState.READY)
     taken: list[int] = []
@@ -54,7 +57,7 @@ def plan(
     for lane in lanes:
         while lane and len(taken) < share and seconds < target_s:
             row = lane.popleft()
-            if state[row] == ready:
+            if state[row] == ready and row not in alone:
                 state[row] = JobState.LEASED  # at once: a second entry of the row is skipped
                 taken.append(row)
                 seconds += seconds_of[function_of[spec[row]]]
@@ -62,7 +65,7 @@ def plan(
             break
     planned = [Planned(row, []) for row in taken]
     if seconds < target_s:
-        _tow(graph, planned, seconds, function_of, seconds_of, tows, target_s)
+        _tow(graph, planned, seconds, function_of, seconds_of, tows, target_s, alone)
     return planned
 
 
@@ -74,6 +77,7 @@ def _tow(
     seconds_of: list[float],
     tows: list[bool],
     target_s: float,
+    alone: Container[int],
 ) -> None:
     missing: dict[int, list[int]] = {}
     """Child to the rows of this plan that are its parents so far."""
@@ -86,7 +90,7 @@ def _tow(
         while edge != NIL:
             child = edge_child[edge]
             edge = edge_next[edge]
-            if graph.state[child] != waiting or not tows[graph.spec[child]]:
+            if graph.state[child] != waiting or not tows[graph.spec[child]] or child in alone:
                 continue
             if graph.pending[child] == 1:
                 parents = [row]  # not entered: a fan-out to a million children stays cheap

@@ -44,7 +44,7 @@ class Todo(NamedTuple):
     """A job that the shell shall run now."""
 
     job: LeasedJob
-    inputs: list[bytes | None | model.Input]
+    inputs: list[bytes | model.Input | None]
     """One a reference number: the bytes, or None where the worker must fetch `Location` or file, or the missing Input."""
     epoch: int
 
@@ -84,6 +84,7 @@ class WorkerCore:
         self._unacked: deque[tuple[Pull, list[Held]]] = deque()
         self._number = 0
         self._flushed = 0.0
+        self._returned: list[tuple[int, int, int]] = []
         self._clear()
 
     # ------------------------------------------------------------------------------------------------- the stream
@@ -92,6 +93,7 @@ class WorkerCore:
         """A stream to a leader is up: say who we are and what we hold."""
         self._connected, self._joined = True, False
         self._flush(now)
+        self._returned.clear()  # the leader finds them missing in what follows
         held = [self._held(item, running=False) for item in self._queue]
         held += [self._held(item, running=True) for item, _ in self._running.values()]
         if self._keep:
@@ -190,7 +192,7 @@ class WorkerCore:
             return Todo(job, [self._input(given) for given in job.inputs], item.epoch)
         return None
 
-    def _input(self, given: model.Input) -> bytes | None | model.Input:
+    def _input(self, given: model.Input) -> bytes | model.Input | None:
         if given.missing:
             return given
         if given.data:
@@ -245,7 +247,7 @@ class WorkerCore:
 
     def is_idle(self) -> bool:
         """Nothing queued, nothing running, nothing unsent."""
-        return not self._queue and not self._running and not self._rows and not self._endings
+        return not (self._queue or self._running or self._rows or self._endings or self._returned)
 
     def holds_anything(self) -> bool:
         """Is there a body running or queued, or an outcome that is not committed?"""
@@ -271,7 +273,6 @@ class WorkerCore:
         self._endings: list[Ending] = []
         self._logs: list[Log] = []
         self._kept: list[Held] = []
-        self._returned: list[tuple[int, int, int]] = []
         self._frame_epoch = 0
 
     def _switch(self, epoch: int, now: float) -> list[model.ToLeader]:
@@ -289,7 +290,6 @@ class WorkerCore:
             return []
         out: list[model.ToLeader] = []
         worker = self.identity.worker
-        returned, self._returned = self._returned, []
         if has_outcomes:
             self._number += 1
             plain = Plain(
@@ -300,7 +300,11 @@ class WorkerCore:
             self._unacked.append((pull, self._kept))
             out.append(pull)
             self._clear()
+        self._flushed = now
+        if not self._connected or not self._joined:
+            return []  # outcomes are kept; what was given back waits for the Welcome, or is missing in the next Hello
         by_epoch: dict[int, list[tuple[int, int]]] = {}
+        returned, self._returned = self._returned, []
         for epoch, row, counter in returned:
             by_epoch.setdefault(epoch, []).append((row, counter))
         for epoch, rows in by_epoch.items():
@@ -309,9 +313,6 @@ class WorkerCore:
             out.append(Pull(worker, 0, self.epoch, running=running, busy_s=busy_s))
         elif force and not out:
             out.append(Pull(worker, 0, self.epoch))
-        self._flushed = now
-        if not self._connected or not self._joined:
-            return []  # outcomes are kept; what was given back is found missing at the next Hello
         return out
 
 

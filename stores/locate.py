@@ -65,11 +65,11 @@ class Place(NamedTuple):
 
 
 def parse(locator: str | os.PathLike[str]) -> Place:
-    """The place that a locator names; LocatorError says what is wrong with it and which forms there are."""
+    """The place that a locator names (a Path is always a path); LocatorError says what is wrong with it and which forms there are."""
     text = os.fspath(locator)
     if not text or "\0" in text:
         raise LocatorError(f"{text!r} does not name a store: use {FORMS}")
-    if ":" not in text or text[0] in "/.~":
+    if ":" not in text or text[0] in "/.~" or not isinstance(locator, str):
         return _path(text)
     scheme, _, rest = text.partition(":")
     match scheme:
@@ -93,7 +93,8 @@ def parse(locator: str | os.PathLike[str]) -> Place:
 
 def _path(text: str) -> Place:
     # absolute(), not resolve() or abspath(): those follow symlinks, or drop "link/.." without following them
-    return Place("file", path=Path(text).expanduser().absolute())
+    path = Path(text).expanduser() if text == "~" or text.startswith("~/") else Path(text)
+    return Place("file", path=path.absolute())
 
 
 def _file(text: str, rest: str) -> Place:
@@ -136,6 +137,6 @@ def open_objects(locator: str | os.PathLike[str] | Place) -> Objects:
         case "memory":
             from towline.stores.objects.memory import MemoryObjects
 
-            return _memories.setdefault(place.name, MemoryObjects())
+            return _memories.setdefault(place.name, MemoryObjects(name=place.url))
         case _:
             raise UsageError(f"{place.url} cannot be opened: this version of towline opens local directories only")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-from towline.engine.core import LeaderCore, Rules
+from towline.engine.core import LeaderCore
 from towline.engine.errors import CorruptionError
 from towline.engine.image import ledger_from
 from towline.stores import snapshots
@@ -28,7 +28,7 @@ class Loaded(NamedTuple):
     store: Store
 
 
-async def restore(store: Store, reader: JournalReader, rules: Rules | None = None) -> LeaderCore:
+async def restore(store: Store, reader: JournalReader) -> LeaderCore:
     """The core after every record that `reader` knows; not settled: the caller may replay more, then calls `settle` once.
 
     Raises CorruptionError, ObjectsError, NewerFormat.
@@ -42,15 +42,15 @@ async def restore(store: Store, reader: JournalReader, rules: Rules | None = Non
             raise CorruptionError(f"{store.url}: records are gone that no snapshot holds ({gone})") from gone
         last = made
         try:
-            return await _restore(store, reader, made, rules)
+            return await _restore(store, reader, made)
         except (SegmentGone, NotFound) as error:
             gone = error
             await reader.refresh()
 
 
-async def _restore(store: Store, reader: JournalReader, made: Made | None, rules: Rules | None) -> LeaderCore:
+async def _restore(store: Store, reader: JournalReader, made: Made | None) -> LeaderCore:
     image = await snapshots.read(store.objects, made) if made is not None else None
-    core = await asyncio.to_thread(lambda: LeaderCore(ledger_from(image) if image is not None else None, rules))
+    core = await asyncio.to_thread(lambda: LeaderCore(ledger_from(image) if image is not None else None))
     await snapshots.fold(reader, core.ledger.next_seq, None, core.replay)
     return core
 

@@ -241,7 +241,9 @@ def _uuids(image: Image, small: Small) -> Any:
 
     if small.odd_uuids:
         packed, odd = image.columns["uuids"], dict(small.odd_uuids)
-        return pa.array([unpack_uuid(odd.get(row) or packed[16 * row : 16 * row + 16]) for row in range(image.rows)], pa.string())
+        return pa.array(
+            [unpack_uuid(odd.get(row) or packed[16 * row : 16 * row + 16]) for row in range(image.rows)], pa.large_string()
+        )
     digits = np.frombuffer(b"0123456789abcdef", "u1")
     octets = np.frombuffer(image.columns["uuids"], "u1").reshape(image.rows, 16)
     text = np.full((image.rows, 36), ord("-"), "u1")

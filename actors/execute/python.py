@@ -13,8 +13,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from types import CoroutineType
 from typing import Any, NamedTuple
 
-import msgspec
-
 from towline.actors.execute import failures, growing
 from towline.actors.execute.inputs import Inputs, Sources
 from towline.engine import codec, model
@@ -26,7 +24,6 @@ from towline.engine.codec.wire import PLAIN
 from towline.engine.errors import TowlineError
 from towline.engine.functions import Functions
 from towline.engine.ids import unpack_uuid
-from towline.engine.states import FailureKind
 
 Attempt = tuple[int, int]
 
@@ -40,6 +37,8 @@ class Outcome(NamedTuple):
     growth: model.Growth | None = None
     stored_data: bytes = b""
     """codec bytes of Response.stored_data; empty for none."""
+    error: BaseException | None = None
+    """The exception behind `failure`, for whoever runs the job in the user's own process."""
 
 
 class Kind:
@@ -111,6 +110,10 @@ class Executor:
         for number, spec in specs:
             self._kinds[number] = Kind(spec, lambda key=spec.function: self._function(key), self._allow_pickle)  # type: ignore[misc]  # mypy: default argument of a lambda
 
+    def name_of(self, spec: int) -> str:
+        """The job name that this spec gives."""
+        return self._kinds[spec].spec.name
+
     def run(self, job: model.LeasedJob, inputs: Sequence[bytes | model.Input], attempt: Attempt = (0, 0)) -> Outcome:
         """Run one job. `inputs`: one a reference number, as bytes (or stub), or the Input of a missing parent.
 
@@ -133,7 +136,7 @@ class Executor:
         except failures.OfTheMachine as error:
             raise error.cause from error.cause.__cause__
         except BaseException as error:
-            return Outcome(failure=failures.describe(error))
+            return Outcome(failure=failures.describe(error), error=error)
         finally:
             RUNNING.reset(token)
         return self._stored(call, ending, attempt)
@@ -142,6 +145,8 @@ class Executor:
         kind = call.kind
         try:
             function = kind.function
+        except TowlineError as error:
+            raise failures.OfTheMachine(error) from error
         except Exception as error:
             raise failures.NotLoaded(kind.spec, self._records.get(kind.spec.function), error) from error
         if given:
@@ -230,6 +235,3 @@ async def _alone(work: Coroutine[Any, Any, Any]) -> Any:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-
-
-__all__ = ["Executor", "FailureKind", "Outcome", "msgspec"]

@@ -21,9 +21,7 @@ def logs(
         typer.Argument(metavar="[STORE] JOB", help="JOB: uuid, beginning of one, or a name that one job has."),
     ],
     store: StoreOption = None,
-    index: Annotated[
-        int | None, typer.Option(min=1, help="Which of a replaced job's runs; left out: the newest.")
-    ] = None,
+    index: Annotated[int | None, typer.Option(min=1, help="Which of a replaced job's runs; left out: the newest.")] = None,
 ) -> None:
     """Show stdout and stderr of a job."""
     from towline import session

@@ -90,7 +90,5 @@ def flow_in(module: types.ModuleType, script: Path) -> Any:
     flow = getattr(module, "flow", None)
     jobs = flow if isinstance(flow, list | tuple) and flow else [flow]
     if not all(isinstance(one, Flow | Job) for one in jobs):
-        raise UsageError(
-            f"{script} neither started a run nor left a Flow, a Job or a list of them in the variable `flow`"
-        )
+        raise UsageError(f"{script} neither started a run nor left a Flow, a Job or a list of them in the variable `flow`")
     return flow

@@ -24,7 +24,8 @@ def status(store: StoreArgument = None, store_option: StoreOption = None, as_jso
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    # a line stays a line when the output goes to a file or another program
+    console = Console(soft_wrap=True)
     console.print(Text.assemble((said["state"], "bold"), f"  {said['total']} jobs, store {said['store']}"))
     if said["counts"]:
         table = Table(box=None, pad_edge=False, show_header=False)
@@ -38,8 +39,6 @@ def status(store: StoreArgument = None, store_option: StoreOption = None, as_jso
         missing = "" if added >= total else f", {added} of them handed in before the driver ended"
         console.print(Text(f"flow {name} ({uuid}): {total} jobs{missing}"))
     for info in failures:
-        console.print(
-            Text.assemble(("failed ", "red"), f"{info.name} ({info.uuid}, index {info.index}): {info.message}")
-        )
+        console.print(Text.assemble(("failed ", "red"), f"{info.name} ({info.uuid}, index {info.index}): {info.message}"))
     if said["state"] == "interrupted":
         console.print(Text(f"no leader works on it: go on by `towline resume {found.store}`"))

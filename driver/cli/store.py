@@ -40,21 +40,25 @@ def verify(store: StoreArgument = None, store_option: StoreOption = None, as_jso
 
 def info(store: StoreArgument = None, store_option: StoreOption = None, as_json: JsonOption = False) -> None:
     """Show what a store is, what it holds and how large it is."""
-    from towline import offline, session
+    from towline import offline
+    from towline.stores.info import info as describe
 
-    url = named(store, store_option)
-    told: dict[str, Any] = offline.settle(_described(url))
-    told["run"] = session.connect(url).status()
+    told: dict[str, Any] = offline.settle(describe(named(store, store_option)))
     if as_json:
-        print(json.dumps(told, default=str))
+        print(json.dumps(told))
         return
-    run = told["run"]
-    print(f"store    {told['url']}")
-    print(f"uuid     {told['store']}")
-    print(f"format   {told['format']}, made by towline {told['towline']}")
-    print(f"run      {run['state']}, {run['total']} jobs in {len(run['flows'])} flows, epoch {run['epoch']}")
-    for kind, (number, length) in told["objects"].items():
-        print(f"{kind:<8} {number} objects, {size(length)}")
+    jobs = ", ".join(f"{number} {label}" for label, number in told["jobs"].items())
+    print(f"store      {told['url']}")
+    print(f"uuid       {told['uuid']}")
+    print(f"format     {told['format']}, made by towline {told['towline']}")
+    print(f"jobs       {told['total']} in {len(told['flows'])} flows" + (f": {jobs}" if jobs else ""))
+    print(f"journal    {told['records']} records in {told['segments']} segments, {size(told['journal_bytes'])}")
+    for kind in ("snapshots", "files"):
+        print(f"{kind:<10} {told[kind]['count']}, {size(told[kind]['bytes'])}")
+    led = told["leader"]
+    if led is not None:
+        left = "it has closed" if led["closed"] else "it has not closed: it may live"
+        print(f"leader     epoch {led['epoch']}, process {led['pid']} on {led['host']}; {left}")
 
 
 async def _verified(url: str) -> Report:
@@ -66,24 +70,6 @@ async def _verified(url: str) -> Report:
         return await prove(opened.objects)
     finally:
         await opened.close()
-
-
-async def _described(url: str) -> dict[str, Any]:
-    """What the mark of the store says, and number and bytes of its objects by their first folder."""
-    from towline.stores.store import Store
-
-    opened = await Store.open(url)
-    objects: dict[str, list[int]] = {}
-    try:
-        async for meta in opened.objects.list():
-            folder, slash, _rest = meta.key.partition("/")
-            entry = objects.setdefault(folder if slash else "other", [0, 0])
-            entry[0] += 1
-            entry[1] += meta.size
-    finally:
-        await opened.close()
-    mark = opened.mark
-    return {"url": opened.url, "store": mark.store, "format": mark.format, "towline": mark.towline, "objects": objects}
 
 
 def size(count: int) -> str:

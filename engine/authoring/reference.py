@@ -155,9 +155,10 @@ class OutputReference:
 
 
 # the slots' own setters: __setattr__ would cost most of the time that making a reference takes
-_set_uuid = OutputReference.uuid.__set__  # type: ignore[attr-defined]  # a slot is a descriptor; mypy sees its type
-_set_attributes = OutputReference.attributes.__set__  # type: ignore[attr-defined]  # as above
-_set_schema = OutputReference.output_schema.__set__  # type: ignore[attr-defined,union-attr]  # as above
+_slots = vars(OutputReference)
+_set_uuid = _slots["uuid"].__set__
+_set_attributes = _slots["attributes"].__set__
+_set_schema = _slots["output_schema"].__set__
 
 
 @dataclass

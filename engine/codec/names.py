@@ -16,7 +16,8 @@ def name_of(value: Any, unwrap: bool = False) -> str | None:
 
     With `unwrap`, a name that leads to the `@job` around the object will do.
     """
-    module = getattr(value, "__module__", None)
+    # methods of builtin classes know their class, not their module
+    module = getattr(getattr(value, "__objclass__", value), "__module__", None)
     qualname = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     if module is None and getattr(getattr(value, "__self__", None), "__spec__", None) is not None:
         module = value.__self__.__name__

@@ -26,7 +26,7 @@ from towline.engine.codec.reading import Reader, refuse_pickle
 from towline.engine.codec.wire import PLAIN, Code, Ext, Unencodable, ext, pack
 
 _KNOWN_MOST = 4096
-_CALLABLES = (types.FunctionType, types.BuiltinFunctionType, type)
+_CALLABLES = (types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType, type)
 
 
 def handler_for(kind: type) -> Handler:
@@ -41,6 +41,8 @@ def handler_for(kind: type) -> Handler:
 
 
 def _choose(kind: type) -> Handler:
+    from towline.engine.authoring.decorator import JobFunction
+
     if kind in _STANDARD:
         return _STANDARD[kind]
     root = kind.__module__.partition(".")[0]
@@ -52,7 +54,7 @@ def _choose(kind: type) -> Handler:
             return found
     if issubclass(kind, pathlib.PurePath) and kind.__module__.partition(".")[0] == "pathlib":
         return lambda value, packer: ext(Code.PATH, [kind.__name__, str(value)])
-    if issubclass(kind, _CALLABLES) or kind is types.MethodType or hasattr(kind, "original"):
+    if issubclass(kind, (*_CALLABLES, JobFunction)) or kind is types.MethodType:
         return _method if kind is types.MethodType else _named
     if names.name_of(kind) is None:
         return pickled
@@ -64,7 +66,7 @@ def _of_class(kind: type) -> Handler:
     if issubclass(kind, OutputReference):
         return lambda value, packer: packer.reference(value)
     if issubclass(kind, enum.Enum):
-        return lambda value, packer: ext(Code.ENUM, [packer.wire(kind), packer.wire(value.value)])
+        return lambda value, packer: _enum(value, packer)
     if issubclass(kind, tuple) and hasattr(kind, "_fields") and hasattr(kind, "_make"):
         return lambda value, packer: ext(Code.NAMEDTUPLE, [packer.wire(kind), packer.items(value)])
     if getattr(kind, "__pydantic_fields__", None) is not None and hasattr(kind, "__pydantic_serializer__"):
@@ -86,14 +88,19 @@ def _of_class(kind: type) -> Handler:
 
 def _default_pickling(kind: type) -> bool:
     """Is the state of an instance what its attributes say, and nothing that the class computes itself?"""
-    generated = {"_dataclass_getstate", "_dataclass_setstate", "__getstate__", "__setstate__"}
-    plain = kind.__reduce__ is object.__reduce__ and kind.__reduce_ex__ is object.__reduce_ex__
+    if not _inherits(kind, object, "__reduce__", "__reduce_ex__") or _layout(kind) is not object:
+        # a layout of C (an exception, a dict) holds state that no attribute shows
+        return False
     own = [getattr(kind, name, None) for name in ("__getstate__", "__setstate__")]
-    getstate_ok = own[0] is object.__getstate__ or getattr(own[0], "__module__", "") in ("dataclasses", "attr._make")
-    setstate_ok = own[1] is None or getattr(own[1], "__module__", "") in ("dataclasses", "attr._make")
-    generated_ok = all(getattr(method, "__name__", None) in generated or method is None for method in own[1:])
-    # a layout of C (an exception, a dict) holds state that no attribute shows
-    return plain and getstate_ok and setstate_ok and generated_ok and _layout(kind) is object
+    generated = ("dataclasses", "attr._make")
+    return all(
+        method is None or method is getattr(object, "__getstate__", None) or getattr(method, "__module__", "") in generated
+        for method in own
+    )
+
+
+def _inherits(kind: type, base: type, *methods: str) -> bool:
+    return all(getattr(kind, name, None) is getattr(base, name, None) for name in methods)
 
 
 def _layout(kind: type) -> type:
@@ -137,6 +144,12 @@ def read_object_state(payload: list[Any], reader: Reader) -> Any:
     return made
 
 
+def _enum(value: Any, packer: Packer) -> Ext:
+    # by name, since values change when members are added; only flags that are combined have none
+    name = None if isinstance(value, enum.Flag) else value.name
+    return ext(Code.ENUM, [packer.wire(type(value)), packer.wire(value.value) if name is None else name])
+
+
 def _model(value: Any, packer: Packer) -> Ext:
     state = value.__getstate__()
     fields = {**state, "__dict__": packer.fields(state["__dict__"])}
@@ -175,10 +188,13 @@ def _with_references(content: Any) -> Any:
 
 def _json_base(kind: type) -> type | None:
     """The builtin that this subclass extends without attributes of its own."""
-    base = next((base for base in (str, int, float, bytes, list, tuple, dict, set, frozenset) if issubclass(kind, base)), None)
-    if base is None or kind.__reduce_ex__ is not object.__reduce_ex__ or kind.__new__ is not base.__new__:
+    base = next((base for base in _BUILTIN if issubclass(kind, base)), None)
+    if base is None or not _inherits(kind, base, "__new__", "__init__", "__reduce__", "__reduce_ex__"):
         return None
-    return base if kind.__init__ is base.__init__ and kind.__reduce__ is base.__reduce__ else None
+    return base
+
+
+_BUILTIN = (str, int, float, bytes, list, tuple, dict, set, frozenset)
 
 
 def _jsonlike(value: Any, packer: Packer, base: type) -> Any:
@@ -234,7 +250,7 @@ def read_object_pickle(payload: list[Any], reader: Reader) -> Any:
             return reader.value(pid)
 
     data, buffers = payload
-    return Unpickler(io.BytesIO(data), buffers=buffers).load()  # noqa: S301 - allowed by the reader's owner
+    return Unpickler(io.BytesIO(data), buffers=buffers).load()
 
 
 def _datetime(value: Any, packer: Packer) -> Any:

@@ -10,6 +10,7 @@ import datetime as dt
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from enum import Flag
 from fractions import Fraction
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -178,7 +179,7 @@ def _path(data: memoryview, reader: Reader) -> Any:
 
 def _enum(data: memoryview, reader: Reader) -> Any:
     cls, value = reader.value(data)
-    return cls(value)
+    return cls[value] if isinstance(value, str) and not issubclass(cls, Flag) else cls(value)
 
 
 def _namedtuple(data: memoryview, reader: Reader) -> Any:

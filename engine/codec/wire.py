@@ -55,7 +55,7 @@ class Code:
     SLICE = 20
     """[start, stop, step]."""
     ENUM = 21
-    """[class, value]."""
+    """[class, name]; [class, value] for flags."""
     NAMEDTUPLE = 22
     """[class, items]."""
     STATE = 23

@@ -19,7 +19,7 @@ import msgspec
 from towline.engine.errors import CorruptionError
 from towline.stores.errors import NewerFormat
 from towline.stores.journal.segments import PREFIX as SEGMENTS
-from towline.stores.journal.segments import Segment, fold, number_of, segment_key
+from towline.stores.journal.segments import HEAD_BYTES, Segment, fold, number_of, segment_key
 from towline.stores.objects.base import ABSENT, Meta, Objects, PreconditionFailed
 
 if TYPE_CHECKING:
@@ -178,20 +178,28 @@ async def make_part(objects: Objects, reader: JournalReader, upto_seq: int, cut_
     covered = await covered_upto(objects)
     chain = reader.chain_before(covered + 1)
     batch: list[Segment] = []
-    for segment in reader.determined():
-        if segment.number <= covered:
-            continue
-        if segment.end_seq > upto_seq:
+    for group in _groups([s for s in reader.determined() if s.number > covered]):
+        if group[-1].end_seq > upto_seq:
             break
-        batch.append(segment)
-        if segment.count and sum(s.length for s in batch) >= cut_bytes:
+        batch += group
+        if any(s.count for s in batch) and sum(s.length for s in batch) >= cut_bytes:
             chain = await _write(objects, reader, batch, chain, made)
             batch = []
-    while batch and not batch[-1].count:
-        batch.pop()
-    if batch:
+    if any(s.count for s in batch):
         await _write(objects, reader, batch, chain, made)
     return made
+
+
+def _groups(segments: Sequence[Segment]) -> list[list[Segment]]:
+    """Segments with the empty ones behind them: one `Accepted` judged them together, and a reader that comes from the parts
+    must find the next judgement whole."""
+    groups: list[list[Segment]] = []
+    for segment in segments:
+        if groups and segment.length <= HEAD_BYTES:
+            groups[-1].append(segment)
+        else:
+            groups.append([segment])
+    return groups
 
 
 async def _write(

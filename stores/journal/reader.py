@@ -485,6 +485,15 @@ class JournalReader:
             raise CorruptionError(f"record {seq} does not reach to byte {offset + length}, which something refers to")
         return payload[offset : offset + length]
 
+    async def payload(self, seq: int) -> bytes:
+        """The whole payload of a committed record, verified."""
+        payload = self._cache.get(seq)
+        if payload is None:
+            segment, index = await self._place(seq)
+            payload = await self._read_record(segment, index)
+            self._cache.put(seq, payload)
+        return payload
+
     async def _read_record(self, segment: Segment, index: int) -> bytes:
         assert segment.offsets is not None
         at, length = segment.offsets[index], segment.lengths[index]

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.kit.fake_leader import FakeWire
 from towline import client
+from towline.actors import endpoint
+from towline.actors.endpoint import drop_socket_dir, make_socket_dir
+from towline.actors.identity import host_id, start_time
+from towline.actors.stream import TOKEN_CHARS, StreamServer
 from towline.client import IN_FLIGHT, Line, feed
-from towline.engine.errors import UsageError
+from towline.engine import model
+from towline.engine.errors import SubmissionError, TowlineError, UsageError
+from towline.stores.errors import StoreLocked, StoreMissing
+from towline.stores.store import Store
 
 CHUNKS = [b"a" * n for n in (3, 1, 4, 1, 5, 9, 2, 6)]
 
@@ -93,19 +105,112 @@ def test_a_lost_stream_is_a_connection_error() -> None:
         Line(Broken()).ask("jobs")
 
 
-def test_what_a_dead_leader_left_behind_is_no_leader(monkeypatch: pytest.MonkeyPatch) -> None:
-    from towline.actors import endpoint
-    from towline.actors.stream import StreamClosed
+class Service:
+    """The leader's end of a unix socket: a real server, over a leader that runs nothing."""
 
-    def connect(_place: object) -> Any:
-        raise StreamClosed("no leader answers")
+    def __init__(self, wire: FakeWire) -> None:
+        self.wire = wire
+        self.links: list[Any] = []
 
-    monkeypatch.setattr(endpoint, "find", lambda _store: object(), raising=False)
-    monkeypatch.setattr(endpoint, "connect", connect, raising=False)
-    assert client.find("runs/x") is None
-    monkeypatch.setattr(endpoint, "connect", lambda _place: FakeWire(), raising=False)
-    found = client.find("runs/x")
+    def on_frame(self, link: Any, data: bytes) -> None:
+        ask = model.decode_to_leader(data)
+        assert isinstance(ask, model.Ask)
+        if ask.verb == "hang":
+            self.links.append(link)
+            return
+        try:
+            value = self.wire.ask(ask.verb, msgspec.msgpack.decode(ask.payload) if ask.payload else None)
+            answer = model.Answer(ask.number, True, msgspec.msgpack.encode(value))
+        except UsageError as error:
+            answer = model.Answer(ask.number, False, msgspec.msgpack.encode([type(error).__name__, str(error)]))
+        link.send(model.encode(answer))
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[FakeWire, Callable[[], None], str]]:
+    """The fake leader behind a socket in a store, as `leader.json` says; how to end it; the store."""
+    wire, folder, url = FakeWire(("completed",)), make_socket_dir(), str(tmp_path / "store")
+    server = StreamServer("t" * TOKEN_CHARS, Service(wire).on_frame, lambda _link: None)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def call(work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(30)
+
+    async def left() -> None:
+        host = host_id()
+        place = endpoint.Endpoint(
+            str(folder / "s"), "t" * TOKEN_CHARS, 1, os.getpid(), start_time(os.getpid()), host.host, host.boot_id,
+            host.pid_namespace,
+        )  # fmt: skip
+        store = await Store.open(url, create=True)
+        await store.put_endpoint(endpoint.encode(place))
+
+    call(server.start(folder / "s"))
+    call(left())
+    yield wire, lambda: call(server.close()), url
+    call(server.close())
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+    drop_socket_dir(folder)
+
+
+Served = tuple[FakeWire, Callable[[], None], str]
+
+
+def test_a_leader_is_found_and_asked_over_its_socket(served: Served) -> None:
+    wire, _end, url = served
+    found = client.find(url)
     assert found is not None
+    with found:
+        assert feed(found, CHUNKS) == 31
+        assert found.ask("wait", {"timeout_s": 1.0})["counts"] == {"completed": 31}
+        assert found.ask("logs", {"uuid": "u1"})["stdout"] == b"out of u1\n"
+    assert wire.chunks == CHUNKS
+
+
+def test_refusals_come_over_the_socket_as_what_they_are(served: Served) -> None:
+    wire, _end, url = served
+    wire.refuse_chunk = 0
+    found = client.find(url)
+    assert found is not None
+    with found, pytest.raises(UsageError, match="duplicate job"):
+        found.ask("submit", b"x")
+
+
+def test_who_waits_when_the_leader_goes_is_told(served: Served) -> None:
+    _wire, end, url = served
+    found = client.find(url)
+    assert found is not None
+    waiting = found.begin("hang")
     assert found.ask("status")["state"] == "running"
-    monkeypatch.setattr(endpoint, "find", lambda _store: None, raising=False)
-    assert client.find("runs/x") is None
+    end()
+    with pytest.raises(ConnectionError):
+        waiting.result(30)
+    with pytest.raises(ConnectionError):
+        found.ask("status")
+    assert client.find(url) is None
+
+
+def test_word_of_a_dead_leader_is_no_leader(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint.Endpoint, "provably_dead", lambda _self: True)
+    assert client.find(served[2]) is None
+
+
+def test_a_store_without_word_of_a_leader(tmp_path: Path) -> None:
+    asyncio.run(Store.open(tmp_path / "store", create=True))
+    assert client.find(str(tmp_path / "store")) is None
+    with pytest.raises(StoreMissing):
+        client.find(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("SubmissionError", SubmissionError), ("StoreLocked", StoreLocked), ("Unheard", TowlineError), ("os", TowlineError)],
+)
+def test_refusals_keep_their_class(name: str, kind: type[TowlineError]) -> None:
+    error = client.refusal(name, "a sentence")
+    assert type(error) is kind
+    assert str(error) == "a sentence"

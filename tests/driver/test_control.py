@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,12 +15,12 @@ from towline.engine.errors import UsageError
 
 
 @pytest.fixture
-def at_rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWire]:
+def at_rest(monkeypatch: pytest.MonkeyPatch) -> FakeWire:
     """What the store holds when nobody leads."""
     wire = FakeWire()
     monkeypatch.setattr(offline.OfflineClient, "ask", lambda _self, verb, payload=None, _s=None: wire.ask(verb, payload))
     monkeypatch.setattr(client, "find", lambda _url: None)
-    yield wire
+    return wire
 
 
 def live(wire: FakeWire, jobs: int = 3) -> Run:

@@ -22,9 +22,7 @@ def test_mypy_is_told_of_the_same_names() -> None:
     """What TYPE_CHECKING imports, what is loaded lazily and what `*` exports are one list."""
     tree = ast.parse(Path(towline.__file__).read_text())
     guard = next(node for node in tree.body if isinstance(node, ast.If))
-    typed = {
-        (node.module, alias.name) for node in guard.body if isinstance(node, ast.ImportFrom) for alias in node.names
-    }
+    typed = {(node.module, alias.name) for node in guard.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert typed == {(module, name) for name, module in towline._HOME.items()}
     assert {name for _module, name in typed} == set(towline.__all__) - {"__version__"}
     assert towline.__all__ == sorted(towline.__all__)

@@ -14,9 +14,16 @@ from towline.engine.errors import UsageError
 from towline.stores.errors import StoreMissing
 
 
+class Opened(NamedTuple):
+    url: str
+
+    async def close(self) -> None: ...
+
+
 class Loaded(NamedTuple):
     core: FakeWire
     reader: None
+    store: Opened
 
 
 class Store:
@@ -30,7 +37,7 @@ class Store:
         self.reads += 1
         if url not in self.wires:
             raise StoreMissing.at(url)
-        return Loaded(self.wires[url], None)
+        return Loaded(self.wires[url], None, Opened(f"/abs/{url}"))
 
 
 @pytest.fixture
@@ -52,6 +59,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 def test_a_store_is_read_once_until_it_changes(store: Store) -> None:
     client = offline.OfflineClient("runs/x")
     assert client.ask("status")["total"] == 3
+    assert client.ask("status")["store"] == "/abs/runs/x"
     assert client.begin("logs", {"uuid": "u"}).result()["stdout"] == b"out of u\n"
     assert store.reads == 1
     offline.forget("runs/other")
@@ -82,11 +90,6 @@ def test_what_needs_a_leader_says_so(store: Store, verb: str) -> None:
     with pytest.raises(UsageError):
         client.begin(verb).result()
     assert store.reads == 0
-
-
-def test_the_flows_of_a_store_and_of_none(store: Store) -> None:
-    assert offline.flows("runs/x") == {"f1"}
-    assert offline.flows("runs/missing") is None
 
 
 async def test_it_answers_inside_an_event_loop(store: Store) -> None:

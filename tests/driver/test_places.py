@@ -10,14 +10,23 @@ import pytest
 from tests.kit.fake_leader import FLOW, FakeWire
 from towline import client, offline, places
 from towline.engine.errors import UsageError
+from towline.stores.errors import StoreMissing
 
 
 @pytest.fixture(autouse=True)
 def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str] | None]:
     """The working directory is empty; the mapping says which flows a directory holds that exists."""
     held: dict[str, set[str] | None] = {}
+
+    def ask(at_rest: offline.OfflineClient, verb: str, payload: object = None) -> dict[str, object]:
+        assert verb == "status"
+        found = held[at_rest._store]
+        if found is None:
+            raise StoreMissing.at(at_rest._store)
+        return {"flows": [[uuid, "flow", 1, 1] for uuid in found]}
+
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(offline, "flows", lambda url: held[url])
+    monkeypatch.setattr(offline.OfflineClient, "ask", ask)
     monkeypatch.setattr(client, "find", lambda url: None)
     return held
 
@@ -42,6 +51,12 @@ def test_an_empty_directory_is_no_store_yet() -> None:
     assert places.choose("runs", "name", FLOW) == ("runs", True)
 
 
+def test_what_a_crash_left_of_a_store_is_no_store_yet(stores: dict[str, set[str] | None]) -> None:
+    make("runs")
+    stores["runs"] = None
+    assert places.choose("runs", "name", FLOW) == ("runs", True)
+
+
 def test_the_setting_names_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOWLINE_STORE", "runs/env")
     assert places.choose(None, "name", FLOW).url == "runs/env"
@@ -63,9 +78,7 @@ def test_a_named_store_gets_further_flows(stores: dict[str, set[str] | None]) ->
     assert places.choose("runs/first", "name", FLOW) == ("runs/first", False)
 
 
-def test_an_unnamed_run_never_mixes_with_another(
-    stores: dict[str, set[str] | None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unnamed_run_never_mixes_with_another(stores: dict[str, set[str] | None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "strftime", lambda _form: "20300101-120000")
     make(".towline/name")
     stores[".towline/name"] = {"f0"}
@@ -83,10 +96,10 @@ def test_a_store_left_without_a_flow_is_used(stores: dict[str, set[str] | None])
 
 
 def test_something_else_under_the_default_name_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def flows(url: str) -> set[str]:
+    def find(url: str) -> None:
         raise UsageError(f"{url} is not a towline store")
 
-    monkeypatch.setattr(offline, "flows", flows)
+    monkeypatch.setattr(client, "find", find)
     make(".towline/name")
     assert places.choose(None, "name", FLOW).url.startswith(".towline/name-")
     make("runs")

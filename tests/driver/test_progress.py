@@ -90,9 +90,7 @@ def test_a_terminal_gets_the_bar_and_a_pipe_the_lines(monkeypatch: pytest.Monkey
     assert isinstance(show(False, "runs/x"), Silent)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (42.4, "42 s"), (150, "2 min"), (9000, "2.5 h")]
-)
+@pytest.mark.parametrize(("seconds", "text"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (42.4, "42 s"), (150, "2 min"), (9000, "2.5 h")])
 def test_durations_are_for_people(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 

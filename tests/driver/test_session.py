@@ -12,7 +12,8 @@ import pytest
 
 import towline
 from tests.kit.fake_leader import FakeLeader, FakeWire
-from towline import Flow, Job, RunFailed, UsageError, client, job, offline, session
+from towline import Flow, Job, RunFailed, UsageError, client, job, offline, places, session
+from towline.stores.errors import StoreLocked
 
 
 @job
@@ -131,7 +132,7 @@ def test_half_a_flow_does_not_stop_the_others_in_its_store(stage: Stage, monkeyp
     stage.chunks = lambda _flow: iter([b"x"] * 10)
     stage.wire.refuse_chunk = 8
     Path("runs/x/journal").mkdir(parents=True)
-    monkeypatch.setattr(offline, "flows", lambda _url: {"f0"})
+    monkeypatch.setattr(places, "flows_in", lambda _url: {"f0"})
     with pytest.raises(UsageError, match="duplicate job"):
         towline.run(add(1, 2), store="runs/x", progress=False)
     assert not stage.orders[0].create
@@ -165,7 +166,7 @@ def test_a_local_run_out_of_time_is_closed_from_beside(stage: Stage) -> None:
     stage.leader = FakeLeader(Wire(("running",)))
     # the jobs run until somebody closes the leader
     stage.leader.body = lambda: closed.wait(30) or pytest.fail("nobody closed the run")
-    with pytest.raises(TimeoutError, match="towline.resume"):
+    with pytest.raises(TimeoutError, match=r"towline\.resume"):
         towline.run(add(1, 2), local=True, progress=False, timeout_s=1e-6)
     assert stage.leader.closed == 1
 
@@ -200,12 +201,15 @@ async def test_errors_come_out_of_the_thread(stage: Stage) -> None:
 
 
 async def test_arun_is_run_and_lets_the_loop_go_on(stage: Stage) -> None:
-    go = threading.Event()
-    stage.leader = FakeLeader(FakeWire(("completed",)))
-    stage.wire.on_wait = lambda: go.wait(30) or pytest.fail("the loop stood still")
+    asked, go = threading.Event(), threading.Event()
+
+    def on_wait() -> None:
+        asked.set()
+        assert go.wait(30), "the loop stood still"
+
+    stage.wire.on_wait = on_wait
     work = asyncio.ensure_future(towline.arun(add(1, 2), progress=False))
-    while "wait" not in stage.wire.asked:
-        await asyncio.sleep(0)
+    await asyncio.to_thread(asked.wait, 30)
     go.set()
     assert (await work).state == "completed"
 
@@ -215,8 +219,7 @@ async def test_cancelling_arun_closes_the_leader_first(stage: Stage) -> None:
     stage.leader = FakeLeader(FakeWire(("running",)))
     stage.wire.on_wait = waiting.set
     work = asyncio.ensure_future(towline.arun(add(1, 2), progress=False))
-    while not waiting.is_set():
-        await asyncio.sleep(0)
+    await asyncio.to_thread(waiting.wait, 30)
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
@@ -316,7 +319,7 @@ def test_resume_needs_a_store(monkeypatch: pytest.MonkeyPatch, stage: Stage, at_
 def test_a_store_that_is_led_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "find", lambda _url: client.Line(FakeWire()))
     order = session.Order(store="runs/x", create=False)
-    with pytest.raises(UsageError, match=r"a leader is working on the store runs/x.*connect.*takeover"):
+    with pytest.raises(StoreLocked, match=r"the store at runs/x is being led by process 7 on here.*connect.*takeover"):
         session.refuse_if_led(order)
     session.refuse_if_led(session.Order(store="runs/x", create=False, takeover=True))
     session.refuse_if_led(session.Order(store="runs/x", create=True))

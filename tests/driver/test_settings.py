@@ -44,7 +44,12 @@ def test_times_of_leases_reach_the_leader(monkeypatch: pytest.MonkeyPatch) -> No
 
     assert settings.leader_config() == LeaderConfig()
     monkeypatch.setenv("TOWLINE_LEASE_S", "8")
-    assert settings.leader_config() == LeaderConfig(lease_s=8.0)
+    assert settings.leader_config() == LeaderConfig(lease_s=8.0, touch_s=2.0)
+    monkeypatch.setenv("TOWLINE_TOUCH_S", "1")
+    assert settings.leader_config() == LeaderConfig(lease_s=8.0, touch_s=1.0)
+    monkeypatch.setenv("TOWLINE_TOUCH_S", "8")
+    with pytest.raises(UsageError, match=r"a lease of 8\.0 s cannot be kept by touches every 8\.0 s"):
+        settings.leader_config()
 
 
 def test_without_variables_nothing_heavy_is_loaded() -> None:

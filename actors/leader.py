@@ -1,0 +1,138 @@
+"""The leader as a Ray actor: `LeaderService` with a pool of Ray workers. Ray restarts it; it then claims its store again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import ray
+
+from towline.actors.config import LeaderConfig
+from towline.actors.endpoint import Endpoint
+from towline.actors.pool import Pool
+from towline.actors.service import LeaderService
+from towline.engine.errors import TowlineError
+from towline.stores.store import Store
+
+
+class Plan:
+    """What a leader is started with; goes to the actor by value."""
+
+    def __init__(
+        self, store_url: str, *, create: bool, takeover: bool, workers: int, config: LeaderConfig, name: str, address: str,
+        sys_path: list[str], cwd: str, detached: bool,
+    ) -> None:  # fmt: skip
+        self.store_url, self.create, self.takeover, self.workers = store_url, create, takeover, workers
+        self.config, self.name, self.address = config, name, address
+        self.sys_path, self.cwd, self.detached = sys_path, cwd, detached
+
+
+class Turns:
+    """Lets numbered callers go one after the other."""
+
+    def __init__(self, first: int) -> None:
+        self._next = first
+        self._waiting: dict[int, asyncio.Event] = {}
+
+    async def wait(self, number: int) -> None:
+        """Until it is this number's turn."""
+        if number > self._next:
+            await self._waiting.setdefault(number, asyncio.Event()).wait()
+
+    def next(self) -> None:
+        """The present one has begun."""
+        self._next += 1
+        event = self._waiting.pop(self._next, None)
+        if event is not None:
+            event.set()
+
+
+@ray.remote
+class RayLeader:
+    """One run's leader. `start` must be the first call of a new one; a restarted one starts by itself."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._service: LeaderService | None = None
+        self._pool: Pool | None = None
+        self._starting = asyncio.Lock()
+        self._closing = False
+        self._turns: dict[str, Turns] = {}
+        self._restarted = ray.get_runtime_context().was_current_actor_reconstructed
+
+    async def start(self) -> Endpoint:
+        """Claim the store, restore, listen, start workers.
+
+        Raises:
+            StoreMissing, StoreForeign, StoreNewer, StoreLocked: one sentence each.
+        """
+        async with self._starting:
+            if self._service is None:
+                self._service = await self._lead()
+        assert self._service.endpoint is not None
+        return self._service.endpoint
+
+    async def _lead(self) -> LeaderService:
+        plan = self._plan
+        store = await Store.open(plan.store_url, create=plan.create and not self._restarted)
+        service = LeaderService(store, plan.config, on_roster=self._roster_changed, asks_may_repeat=self._restarted)
+        try:
+            # the incarnation that Ray restarted is dead by Ray's word; the fence makes that safe (P4)
+            await service.start(takeover=plan.takeover or self._restarted, actor=plan.name, address=plan.address)
+        except BaseException:
+            await service.drop()
+            raise
+        self._pool = Pool(
+            ray.get_runtime_context().current_actor, plan.store_url, plan.workers, plan.config, plan.sys_path, plan.cwd,
+            lambda: set(service.core.sessions),
+        )  # fmt: skip
+        self._pool.start(len(service.core.ledger.roster))
+        return service
+
+    def _roster_changed(self) -> None:
+        if self._pool is not None:
+            self._pool.changed()
+
+    async def endpoint(self) -> Endpoint | None:
+        """Where this leader listens, or None while it cannot lead (workers ask again). Starts a restarted one."""
+        if self._closing:
+            return None
+        if self._service is None and self._restarted:
+            await self.start()
+        return self._service.endpoint if self._service is not None else None
+
+    async def ask(self, verb: str, payload: Any = None) -> Any:
+        """The verbs of `LeaderService.ask`."""
+        if self._service is None:
+            await self.start()
+        assert self._service is not None
+        if verb == "close":
+            return await self.close()
+        return await self._service.ask(verb, payload)
+
+    async def ask_in_turn(self, client: str, number: int, verb: str, payload: Any = None) -> Any:
+        """`ask`, begun in the order of a client's numbers (0, 1, ...), however the calls arrive."""
+        if client not in self._turns:
+            # a restarted leader goes on with whatever comes first: what came before was the old one's
+            self._turns[client] = Turns(number if self._restarted else 0)
+        turns = self._turns[client]
+        await turns.wait(number)
+        asking = asyncio.ensure_future(self.ask(verb, payload))
+        await asyncio.sleep(0)  # it has begun: the event is fed
+        turns.next()
+        return await asking
+
+    async def close(self) -> None:
+        """A clean end: workers stopped, Closed recorded, sockets gone. Idempotent."""
+        self._closing = True
+        if self._service is not None:
+            await self._service.close()
+        if self._pool is not None:
+            await self._pool.close()
+
+    async def failure(self) -> str:
+        """Why this leader is over, or an empty text."""
+        if self._service is None or self._service.performer.failure is None:
+            return ""
+        error: TowlineError = self._service.performer.failure
+        return str(error)

@@ -1,0 +1,170 @@
+"""What a driver needs of Ray: a cluster (its own or a given one), a leader actor on it, questions to that actor."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import os
+import sys
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from towline.actors.config import LeaderConfig
+from towline.actors.leader import Plan, RayLeader
+from towline.engine.errors import TowlineError, UsageError
+
+NAMESPACE = "towline"
+START_S = 120.0
+"""Longest wait for a leader to claim and restore a store (a large one on a slow disk)."""
+
+OBJECT_STORE_BYTES = 256 << 20
+"""Of an own local Ray."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Ray's errors as ours, at this one border."""
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, TowlineError):
+            raise cause from None
+        raise
+    except ray.exceptions.GetTimeoutError as error:
+        raise TimeoutError(str(error)) from None
+    except (ray.exceptions.RayActorError, ray.exceptions.RaySystemError) as error:
+        raise ConnectionError(f"the leader is gone: {error}") from None
+
+
+class RayClient:
+    """Asks a leader actor."""
+
+    def __init__(self, leader: Any) -> None:
+        self._leader = leader
+        self._name = uuid.uuid4().hex
+        self._numbers = itertools.count()
+
+    def begin(self, verb: str, payload: Any = None) -> Future[Any]:
+        """Ask without waiting; what one client begins is taken in order (Ray alone does not keep it for large arguments)."""
+        ref = self._leader.ask_in_turn.remote(self._name, next(self._numbers), verb, payload)
+        made: Future[Any] = ref.future()
+        done: Future[Any] = Future()
+
+        def pass_on(future: Future[Any]) -> None:
+            try:
+                with translated():
+                    done.set_result(future.result())
+            except BaseException as error:
+                done.set_exception(error)
+
+        made.add_done_callback(pass_on)
+        return done
+
+    def ask(self, verb: str, payload: Any = None, timeout_s: float | None = None) -> Any:
+        """Ask and wait. Raises TimeoutError, ConnectionError, or what the leader refuses with."""
+        with translated():
+            return ray.get(self._leader.ask.remote(verb, payload), timeout=timeout_s)
+
+
+class StartedLeader:
+    """A leader on Ray, and the local Ray that was started for it, if any."""
+
+    def __init__(self, leader: Any, *, own_ray: bool) -> None:
+        self._leader = leader
+        self._own_ray = own_ray
+        self._closed = False
+        self.client = RayClient(leader)
+
+    def close(self) -> None:
+        """A clean end of the leader; an own local Ray goes too. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            with translated():
+                ray.get(self._leader.close.remote(), timeout=START_S)
+        except (ConnectionError, TimeoutError):
+            pass  # it is gone already: the store is as after a crash
+        finally:
+            ray.kill(self._leader, no_restart=True)
+            if self._own_ray:
+                ray.shutdown()
+
+
+def connect_ray(address: str | None, workers: int | None) -> bool:
+    """Make sure of a Ray; True if it was started here and is ours to end."""
+    if ray.is_initialized():
+        return False  # the driver's own, with or without our namespace
+    if address is None:
+        ray.init(
+            address="local",
+            namespace=NAMESPACE,
+            num_cpus=workers or len(os.sched_getaffinity(0)),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _node_ip_address="127.0.0.1",
+        )
+        _tighten_token()
+        return True
+    try:
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError) as error:
+        raise UsageError(f"no Ray cluster answers at {address!r}: {error}") from None
+    return True
+
+
+def _tighten_token() -> None:
+    """Ray writes its cluster token readable for everybody; it is a secret of this user's."""
+    path = Path("~/.ray/auth_token").expanduser()
+    if path.exists():
+        path.chmod(0o600)
+
+
+def start(
+    store_url: str,
+    *,
+    workers: int | None = None,
+    address: str | None = None,
+    takeover: bool = False,
+    create: bool = False,
+    detached: bool = False,
+    config: LeaderConfig | None = None,
+) -> StartedLeader:
+    """A leader for this store on Ray, with `workers` workers (None: one for each CPU of the cluster).
+
+    Raises:
+        UsageError: no cluster answers, or the store is missing, foreign, newer or locked.
+    """
+    own = connect_ray(address, workers)
+    try:
+        count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]  # Ray's own
+        name = "towline-leader-" + hashlib.blake2b(store_url.encode(), digest_size=8).hexdigest()
+        plan = Plan(
+            store_url, create=create, takeover=takeover, workers=count, config=config or LeaderConfig(), name=name,
+            address=address or "", sys_path=[p for p in sys.path if p], cwd=os.getcwd(), detached=detached,
+        )  # fmt: skip
+        options: dict[str, Any] = {"lifetime": "detached"} if detached else {}
+        leader = RayLeader.options(  # type: ignore[attr-defined]  # added by ray.remote
+            name=name, namespace=NAMESPACE, num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=1000, **options
+        ).remote(plan)
+        with translated():
+            ray.get(leader.start.remote(), timeout=START_S)
+    except BaseException as error:
+        if own:
+            ray.shutdown()
+        if isinstance(error, ValueError) and "already" in str(error):
+            raise UsageError(f"a leader for {store_url} is already on this cluster: use connect() to follow it") from None
+        raise
+    return StartedLeader(leader, own_ray=own and not detached)
+
+
