@@ -5,14 +5,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from towline.actors.identity import host_id, is_alive
+from towline.stores.store import Store
+
+if TYPE_CHECKING:
+    from towline.actors.stream_client import StreamClient
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -38,11 +44,6 @@ class Endpoint(msgspec.Struct, frozen=True):
         same = (here.boot_id, here.pid_namespace) == (self.boot_id, self.pid_namespace)
         return same and not is_alive(self.pid, self.started)
 
-    def provably_alive(self) -> bool:
-        """Is the leader's process there, seen from its own kernel?"""
-        here = host_id()
-        same = (here.boot_id, here.pid_namespace) == (self.boot_id, self.pid_namespace)
-        return same and is_alive(self.pid, self.started)
 
 
 def make_socket_dir() -> Path:
@@ -71,3 +72,29 @@ def encode(endpoint: Endpoint) -> bytes:
 def secure_token() -> str:
     """A new secret."""
     return os.urandom(32).hex()
+
+
+def find(store_url: str) -> Endpoint | None:
+    """The endpoint that a store's last leader left word of, unless that leader is provably dead. Blocking.
+
+    Raises:
+        UsageError: there is no store at this place.
+    """
+    data = asyncio.run(_read(store_url))
+    found = decode(data) if data else None
+    return None if found is None or found.provably_dead() else found
+
+
+async def _read(store_url: str) -> bytes | None:
+    store = await Store.open(store_url)
+    try:
+        return await store.get_endpoint()
+    finally:
+        await store.close()
+
+
+def connect(endpoint: Endpoint) -> StreamClient:
+    """A line to the leader over its socket. Raises ConnectionError if nobody answers there."""
+    from towline.actors.stream_client import StreamClient
+
+    return StreamClient(endpoint.socket, endpoint.token)

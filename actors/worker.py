@@ -208,6 +208,10 @@ class Worker:
 
     def fetch(self, uuid: str, index: int) -> bytes | None:
         """The newest output of a job that is no parent (a reference inside a value)."""
+        with self._lock:
+            # it may be an earlier job of this very rope, whose outcome has not been handed in yet
+            frames, line = self.core.flush(boottime()), self._line
+        self._send(line, frames)
         value: bytes | None = self.ask("output", {"uuid": uuid, "index": index})
         return value
 

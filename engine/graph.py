@@ -1,7 +1,7 @@
 """The job graph as flat arrays: a job is a row number, an edge is a number too, and nothing here is an object per job.
 
 Rows only ever grow. Parents of a row are one contiguous run of edges (`parent_start`, `parent_count`); children are a linked
-list through the edges (`first_child`, `edge_next`), so that a job added at run time costs the same as one of the first submission.
+list through the edges (`first_child`, `edge_next`): a job added at run time costs the same as one of the first submission.
 Edges that a detour adds to a job that exists already stand in `late_edges`. uuids are kept packed (`ids.pack_uuid`).
 The graph knows states only as bytes in a column; who may change them is the core's affair.
 """

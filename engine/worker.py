@@ -245,6 +245,10 @@ class WorkerCore:
             return self._flush(now, running=row, busy_s=now - at)
         return self._flush(now)
 
+    def flush(self, now: float) -> list[model.ToLeader]:
+        """Hand in what has ended, now: a question about it is to follow on the same stream."""
+        return self._flush(now)
+
     def is_idle(self) -> bool:
         """Nothing queued, nothing running, nothing unsent."""
         return not (self._queue or self._running or self._rows or self._endings or self._returned)

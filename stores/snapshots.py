@@ -245,7 +245,7 @@ async def make_in_subprocess(url: str, upto_seq: int | None = None, *, grace_s: 
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):
-                process.kill()
+                pass
             await asyncio.shield(process.wait())
     if process.returncode:
         last = (complaint.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]

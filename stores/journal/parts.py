@@ -18,8 +18,8 @@ import msgspec
 
 from towline.engine.errors import CorruptionError
 from towline.stores.errors import NewerFormat
-from towline.stores.journal.segments import PREFIX as SEGMENTS
 from towline.stores.journal.segments import HEAD_BYTES, Segment, fold, number_of, segment_key
+from towline.stores.journal.segments import PREFIX as SEGMENTS
 from towline.stores.objects.base import ABSENT, Meta, Objects, PreconditionFailed
 
 if TYPE_CHECKING:
@@ -157,9 +157,7 @@ def parse_footer(footer: bytes, crc: int, head: bytes, key: str, start: int) -> 
     for entry in said.entries:
         chain = fold(chain, entry.number, entry.length, entry.digest)
         if entry.base != at:
-            raise CorruptionError(
-                f"{key}: segment {entry.number} does not begin where the one before ends, at offset {at}"
-            )
+            raise CorruptionError(f"{key}: segment {entry.number} does not begin where the one before ends, at offset {at}")
         at += entry.length
     if chain != said.after or at != start or not said.entries:
         raise CorruptionError(f"{key}: the part's footer does not prove its content, at offset {start}")
@@ -169,8 +167,8 @@ def parse_footer(footer: bytes, crc: int, head: bytes, key: str, start: int) -> 
 async def make_part(objects: Objects, reader: JournalReader, upto_seq: int, cut_bytes: int = CUT_BYTES) -> list[str]:
     """Copy determined segments whose records are all below `upto_seq` into parts; return the keys of those made.
 
-    What parts already cover is left out. A part is cut after the segment that makes it reach `cut_bytes`, and always
-    ends with a segment that holds records. Each segment's hash is verified before it is copied. Any process may do
+    What parts already cover is left out. A part is cut after the segments that make it reach `cut_bytes`, and
+    ends where a judgement (`Accepted`) ends. Each segment's hash is verified before it is copied. Any process may do
     it: two that do it at once make the same bytes or overlapping parts, and readers take the part that reaches
     furthest.
     """
@@ -202,9 +200,7 @@ def _groups(segments: Sequence[Segment]) -> list[list[Segment]]:
     return groups
 
 
-async def _write(
-    objects: Objects, reader: JournalReader, batch: Sequence[Segment], before: bytes, made: list[str]
-) -> bytes:
+async def _write(objects: Objects, reader: JournalReader, batch: Sequence[Segment], before: bytes, made: list[str]) -> bytes:
     import google_crc32c
 
     head = _HEAD.pack(MAGIC, FORMAT, 0)[:-4]

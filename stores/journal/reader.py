@@ -318,9 +318,7 @@ class JournalReader:
         while number != known + 1:
             accepted = heads[number].accepted
             if accepted is None or accepted.segments[-1][0] != number - 1 or accepted.segments[0][0] <= known:
-                raise CorruptionError(
-                    f"{segment_key(number)}: it does not judge the segments before it, at offset {HEAD_BYTES}"
-                )
+                raise CorruptionError(f"{segment_key(number)}: it does not judge the segments before it, at offset {HEAD_BYTES}")
             steps.append((number, accepted))
             number = accepted.segments[0][0]
         self._check_start(number, heads[number])
@@ -330,9 +328,7 @@ class JournalReader:
     def _check_start(self, number: int, head: Head) -> None:
         """The first undetermined segment must continue the chain."""
         if head.accepted is not None and head.accepted.chain != self._chain:
-            raise CorruptionError(
-                f"{segment_key(number)}: the chain to the segments before is broken, at offset {HEAD_BYTES}"
-            )
+            raise CorruptionError(f"{segment_key(number)}: the chain to the segments before is broken, at offset {HEAD_BYTES}")
 
     def _determine(self, number: int, accepted: Accepted, heads: dict[int, Head]) -> None:
         """Take the judgement that stands in segment `number` on the ones before it."""
@@ -383,11 +379,11 @@ class JournalReader:
                     )
                 segment.key, segment.base = part.key, entry.base
             elif entry.number == self._known + 1:
-                if entry is part.footer.entries[0] and part.footer.before != self._chain:
-                    raise CorruptionError(f"{part.key}: the chain to the part before is broken, at offset 0")
                 if self._open is not None and self._open.segment.number == entry.number:
-                    self._judged(entry.number, entry.length, entry.digest, None, f"{part.key}: its footer")
+                    self._judged(entry.number, entry.length, entry.digest, None, f"{part.key}: its footer, at offset 0,")
                 self._add(segment_of(entry, part.key))
+        if self._known == part.footer.entries[-1].number and self._chain != part.footer.after:
+            raise CorruptionError(f"{part.key}: the chain to the segments before is broken, at offset 0")
 
     # ----------------------------------------------------------------------------------------------- reading records
 
@@ -403,9 +399,7 @@ class JournalReader:
             while todo or ahead:
                 while todo and (not ahead or _room(ahead, todo[0])):
                     segment = todo.popleft()
-                    ahead.append(
-                        (segment, asyncio.ensure_future(self._payloads(segment, segment.length, segment.count)))
-                    )
+                    ahead.append((segment, asyncio.ensure_future(self._payloads(segment, segment.length, segment.count))))
                 segment, task = ahead[0]
                 payloads = await task
                 ahead.popleft()
@@ -444,17 +438,13 @@ class JournalReader:
         if data:
             header = unpack_header(data[:HEAD_BYTES], segment.key, segment.base)
             if (header.number, header.nonce) != (segment.number, segment.nonce):
-                raise CorruptionError(
-                    f"{segment.key}: this is not the segment that was accepted, at offset {segment.base}"
-                )
+                raise CorruptionError(f"{segment.key}: this is not the segment that was accepted, at offset {segment.base}")
         parsed = records.parse(
             data[HEAD_BYTES:], at=HEAD_BYTES, seq=segment.first_seq, seed=segment.seed, name=segment.key,
             base=segment.base, keep=keep,
         )  # fmt: skip
         if len(parsed.offsets) != count:
-            raise CorruptionError(
-                f"{segment.key}: {len(parsed.offsets)} records instead of {count}, at offset {segment.base}"
-            )
+            raise CorruptionError(f"{segment.key}: {len(parsed.offsets)} records instead of {count}, at offset {segment.base}")
         if segment.digest and len(data) == segment.length and digest_of(data) != segment.digest:
             raise CorruptionError(f"{segment.key}: its hash is not the one that was accepted, at offset {segment.base}")
         if segment.offsets is None and count == segment.count:
@@ -510,9 +500,7 @@ class JournalReader:
     async def _place(self, seq: int) -> tuple[Segment, int]:
         """The segment that holds record `seq`, with its positions known, and the record's index in it."""
         if not 0 <= seq < self.next_seq:
-            raise CorruptionError(
-                f"record {seq} is not in the journal, which has {self.next_seq}, but something refers to it"
-            )
+            raise CorruptionError(f"record {seq} is not in the journal, which has {self.next_seq}, but something refers to it")
         if self._open is not None and seq >= self._open.segment.first_seq:
             segment = self._open.segment
         else:

@@ -260,9 +260,7 @@ class JournalWriter:
 
     async def _encode(self, payloads: Sequence[bytes], at: int, back: int) -> Encoded:
         seed, seq = records.seed_of(self._header.nonce), self.next_seq
-        return await _work(
-            sum(map(len, payloads)), lambda: encode(payloads, kind=PAYLOAD, at=at, back=back, seq=seq, seed=seed)
-        )
+        return await _work(sum(map(len, payloads)), lambda: encode(payloads, kind=PAYLOAD, at=at, back=back, seq=seq, seed=seed))
 
     # ------------------------------------------------------------------------------------------------ who leads, really
 
@@ -356,11 +354,7 @@ class JournalWriter:
         if self._running is not None and not self._running.done():
             await asyncio.wait([self._running])
         if self.broken:
-            raise (
-                FencedError(self.broken)
-                if self._lost
-                else WriterBroken(f"no commit is possible any more: {self.broken}")
-            )
+            raise (FencedError(self.broken) if self._lost else WriterBroken(f"no commit is possible any more: {self.broken}"))
 
     # -------------------------------------------------------------------------------------------------------- leave
 

@@ -38,9 +38,7 @@ _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}(?:/[A-Za-z0-9_-][A-Za-z0-
 def check_key(key: str) -> str:
     """The key itself, or UsageError: so no key can leave the store's place or meet a store's own hidden files."""
     if len(key) > 800 or not _KEY(key):
-        raise UsageError(
-            f"{key[:200]!r} is not an object key: use up to 8 segments of [A-Za-z0-9._-] not starting with a dot"
-        )
+        raise UsageError(f"{key[:200]!r} is not an object key: use up to 8 segments of [A-Za-z0-9._-] not starting with a dot")
     return key
 
 
@@ -99,9 +97,7 @@ class Objects(Protocol):
         """How a user names this place."""
         ...
 
-    async def put(
-        self, key: str, data: bytes | Sequence[bytes | memoryview], when: When | Version = OVERWRITE
-    ) -> Version:
+    async def put(self, key: str, data: bytes | Sequence[bytes | memoryview], when: When | Version = OVERWRITE) -> Version:
         """Write the whole object durably."""
         ...
 

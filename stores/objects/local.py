@@ -55,9 +55,7 @@ class LocalObjects:
 
     # ------------------------------------------------------------------------------------------------------ writing
 
-    async def put(
-        self, key: str, data: bytes | Sequence[bytes | memoryview], when: When | Version = When.OVERWRITE
-    ) -> Version:
+    async def put(self, key: str, data: bytes | Sequence[bytes | memoryview], when: When | Version = When.OVERWRITE) -> Version:
         """See `Objects.put`."""
         buffers = [data] if isinstance(data, bytes) else data
         return await asyncio.to_thread(self.put_blocking, key, [buffers], when)

@@ -35,18 +35,14 @@ class _Held:
 class MemoryObjects:
     """Objects in this process. `appendable=False` makes it behave like a bucket."""
 
-    def __init__(
-        self, *, appendable: bool = True, clock: Callable[[], float] = time.time, name: str = "memory:"
-    ) -> None:
+    def __init__(self, *, appendable: bool = True, clock: Callable[[], float] = time.time, name: str = "memory:") -> None:
         self.appendable = appendable
         self.url = name
         self._clock = clock
         self._held: dict[str, _Held] = {}
         self._generation = 0
 
-    async def put(
-        self, key: str, data: bytes | Sequence[bytes | memoryview], when: When | Version = When.OVERWRITE
-    ) -> Version:
+    async def put(self, key: str, data: bytes | Sequence[bytes | memoryview], when: When | Version = When.OVERWRITE) -> Version:
         """See `Objects.put`."""
         held = self._held.get(check_key(key))
         if when is ABSENT and held is not None:

@@ -53,9 +53,9 @@ class DiskShim(Os):
     def _load(self, path: str) -> _File | _Folder:
         """What lies there already is durable."""
         node: _File | _Folder
-        if os.path.isdir(path):
+        if Path(path).is_dir():
             node = _Folder()
-            node.durable = {name: self._load(f"{path}/{name}") for name in os.listdir(path)}
+            node.durable = {entry.name: self._load(str(entry)) for entry in Path(path).iterdir()}
         else:
             node = _File()
             node.live[:] = Path(path).read_bytes()
@@ -71,9 +71,9 @@ class DiskShim(Os):
         self.calls += 1
 
     def _note(self, path: str, node: _File | _Folder | None) -> None:
-        folder = self._nodes[os.path.dirname(path)]
+        folder = self._nodes[str(Path(path).parent)]
         assert isinstance(folder, _Folder)
-        folder.pending.append((os.path.basename(path), node))
+        folder.pending.append((Path(path).name, node))
         if node is None:
             self._nodes.pop(path, None)
         else:

@@ -46,7 +46,15 @@ class ObjectsContract:
 
     @pytest.mark.parametrize(
         ("start", "length", "want"),
-        [(0, None, b"0123456789"), (3, None, b"3456789"), (3, 4, b"3456"), (8, 10, b"89"), (10, 5, b""), (99, 1, b""), (2, 0, b"")],
+        [
+            (0, None, b"0123456789"),
+            (3, None, b"3456789"),
+            (3, 4, b"3456"),
+            (8, 10, b"89"),
+            (10, 5, b""),
+            (99, 1, b""),
+            (2, 0, b""),
+        ],
     )
     async def test_ranges_end_where_the_object_ends(self, objects, start, length, want):
         await objects.put("k", b"0123456789")
@@ -160,7 +168,26 @@ class ObjectsContract:
         await objects.delete_many(["nothing/here"])
 
     @pytest.mark.parametrize(
-        "key", ["", "/", "/a", "a/", "a//b", "..", "a/../b", ".", "a/.", ".hidden", "a/.hidden", "a b", "a\\b", "ä", "a\n", "a\0b", "x" * 201]
+        "key",
+        [
+            "",
+            "/",
+            "/a",
+            "a/",
+            "a//b",
+            "..",
+            "a/../b",
+            ".",
+            "a/.",
+            ".hidden",
+            "a/.hidden",
+            "a b",
+            "a\\b",
+            "ä",
+            "a\n",
+            "a\0b",
+            "x" * 201,
+        ],
     )
     async def test_bad_keys_are_refused(self, objects, key):
         for act in (objects.put(key, b"1"), objects.get(key), objects.head(key), objects.delete_many([key]), objects.sync(key)):

@@ -228,7 +228,6 @@ class NodeObjects:
         """A bucket: the request travels, takes effect, and the answer travels back."""
         disk, process, world = self._disk, self._process, self._world
         fault = self._fault()
-        there = process.future()
         result: list[Inode | ObjectsError] = []
 
         def arrive() -> None:
@@ -255,9 +254,8 @@ class NodeObjects:
             world.count("fault: slow store operation")
         if self.stalled_until > world.now and not world.calm:
             seconds += self.stalled_until - world.now
-        process.step("as a request is sent")
-        if process.frozen:
-            await process.wait(0.0)  # the code stands still before the request leaves the machine
+        await process.point("as a request is sent")
+        there = process.future()
         world.later(seconds, arrive)
         await there
         await self._pause(0.5)
@@ -281,10 +279,10 @@ class NodeObjects:
             raise Ambiguous("the answer was lost")
         inode = disk.inode(data, False)
         disk.sync_file(inode)
-        process.step("before a link")
+        await process.point("before a link")
         self._check(key, when)
         disk.link(key, inode)
-        process.step("between link and fsync of the folder")
+        await process.point("between link and fsync of the folder")
         await self._pause(0.5)
         disk.sync_folder(key)
         process.step("after a put")
@@ -336,7 +334,7 @@ class NodeAppender:
         if self._dead:
             raise ObjectsError("an earlier append failed")
         self._dead = True
-        process.step("before an append")
+        await process.point("before an append")
         fault = objects._fault()
         await objects._pause(0.5)
         if fault in ("error", "before"):
@@ -344,12 +342,12 @@ class NodeAppender:
             raise ObjectsError("input/output error: the append failed")
         inode.data += data
         inode.modified = objects._world.now
-        process.step("between write and fsync")
+        await process.point("between write and fsync")
         await objects._pause(0.5)
         if fault == "after":
             raise ObjectsError("input/output error: the fsync failed")
         disk.sync_file(inode)
-        process.step("between fsync and the look for a next segment")
+        await process.point("between fsync and the look for a next segment")
         if absent is not None and absent in disk.entries:
             raise PreconditionFailed(f"{absent} exists")
         process.step("after an append")

@@ -161,6 +161,9 @@ class Process:
         """Number of the step at which it is killed; 0: none."""
         self.crash_machine = False
         """Does that crash take the machine with it?"""
+        self.freeze_at = 0
+        """Number of the step at which its machine is frozen for `freeze_s` seconds; 0: none."""
+        self.freeze_s = 0.0
         self.boot_id = host.boot_id
         self.ended_at = -1.0
         self.frozen_spans: list[tuple[float, float]] = []
@@ -235,6 +238,9 @@ class Process:
         if not self.alive:
             raise Crashed(self.name)
         self.steps += 1
+        if self.steps == self.freeze_at and not self.world.calm:
+            self.world.note("{}: planned freeze at step {} ({})", self.name, self.steps, where)
+            self.host.freeze(self.freeze_s)
         if self.steps == self.crash_at and not self.world.calm:
             self.world.count(f"crash at: {where}")
             self.world.note("{}: planned crash at step {} ({})", self.name, self.steps, where)
@@ -242,6 +248,12 @@ class Process:
                 self.world.power_loss(self.host)  # type: ignore[attr-defined]  # set by the scenario
             self.kill(f"crash at {where}")
             raise Crashed(self.name)
+
+    async def point(self, where: str) -> None:
+        """A step in code that can stand still: if the process is frozen here, it goes on after the thaw."""
+        self.step(where)
+        if self.frozen:
+            await self.wait(0.0)
 
     def on_death(self, what: Callable[[], object]) -> None:
         """What the kernel does when the process ends (closes its streams, tells who watches)."""

@@ -121,8 +121,7 @@ async def test_the_next_one_is_made_from_the_last_believed(store, monkeypatch):
     monkeypatch.setattr(JournalReader, "records", watched)
     monkeypatch.setattr(snapshots.Ledger, "apply", refuse_below(snapshots.Ledger.apply, made.seq))
     with pytest.raises(AssertionError, match="folded anew"):
-        ledger = Ledger()
-        ledger.apply(0, book.payloads[0], model.decode_record(book.payloads[0]))
+        Ledger().apply(0, book.payloads[0], model.decode_record(book.payloads[0]))
     later = await snapshots.make(store)
     assert later.seq == len(book.payloads) + 1
     assert min(started) == made.seq
@@ -247,19 +246,19 @@ async def test_a_process_that_fails_says_why(tmp_path):
 
 
 async def test_a_cancelled_snapshot_leaves_no_process(tmp_path, monkeypatch):
-    spawned = []
+    spawned, running = [], asyncio.Event()
     spawn = asyncio.create_subprocess_exec
 
     async def forever(*command, **options):
         assert command[:3] == (sys.executable, "-P", "-m")
         process = await spawn(sys.executable, "-c", "import time; time.sleep(1000)", **options)
         spawned.append(process)
+        running.set()
         return process
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", forever)
     task = asyncio.create_task(snapshots.make_in_subprocess(str(tmp_path)))
-    while not spawned:
-        await asyncio.sleep(0)
+    await running.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -292,7 +291,7 @@ def test_format_1_is_read_for_ever():
     assert graph.uuid(8) == "job one"
     assert graph.find(uuid_of(3)) == 12
     assert graph.find(uuid_of(3), 1) == 3
-    assert graph.output_of(0) if hasattr(graph, "output_of") else graph.out_seq[0] == 6
+    assert graph.out_seq[0] == 6
     assert ledger.flows["flow-a"].total == 8
 
 

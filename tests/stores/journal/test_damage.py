@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from tests.kit.journals import claim, payloads
 from towline.engine.errors import CorruptionError
 from towline.stores.journal.segments import HEAD_BYTES, segment_key

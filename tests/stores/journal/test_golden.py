@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from tests.golden.journal.make import PAYLOADS, write
 from tests.kit.journals import claim, payloads
 from towline.stores.journal.verify import verify

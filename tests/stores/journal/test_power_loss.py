@@ -9,6 +9,7 @@ import random
 import shutil
 
 import pytest
+
 from tests.kit.disk_shim import DiskShim, PowerLoss
 from tests.kit.journals import claim, payloads
 from towline.engine.errors import TowlineError
@@ -18,7 +19,7 @@ from towline.stores.journal.verify import verify
 from towline.stores.objects.base import NotFound, ObjectsError
 from towline.stores.objects.local import LocalObjects
 
-SEEDS = 60
+SEEDS = 3000
 ROUNDS = 3
 
 
@@ -61,12 +62,15 @@ async def one_life(root, rng, known):
 
 
 async def look(objects, known):
-    """What a reader shows counts as told."""
+    """What a reader shows counts as told. Behind a claim that could not judge, it hides the last append of all."""
     try:
         shown = await payloads(objects)
     except (PowerLoss, ObjectsError):
         return
     told, sent = known.get("told", []), known.get("sent", [])
+    if len(shown) < len(told):
+        assert shown == told[: len(shown)]
+        return
     assert shown[: len(told)] == told
     assert shown[len(told) :] == sent[: len(shown) - len(told)]
     known["told"], known["sent"] = shown, sent[len(shown) - len(told) :]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from tests.kit.journals import Wrapped, claim, payloads
 from towline.engine.errors import CorruptionError
 from towline.engine.model import Location

@@ -7,6 +7,7 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from towline.engine.errors import CorruptionError
 from towline.stores.journal import records
 from towline.stores.journal.records import END, HEAD_BYTES, PAYLOAD, SECTOR, encode, parse, record_bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from tests.kit.journals import LostAnswers, Wrapped, claim, payloads
 from towline.engine.errors import FencedError
 from towline.stores.errors import WriterBroken

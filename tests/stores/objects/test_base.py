@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from towline.engine.errors import UsageError
 from towline.stores.objects.base import check_key
 

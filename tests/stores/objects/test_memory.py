@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.kit.objects_contract import ObjectsContract
 from towline.stores.objects.memory import MemoryObjects
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from towline.stores.objects import syscalls
 from towline.stores.objects.base import NotFound, ObjectsError
 from towline.stores.objects.local import LocalObjects
