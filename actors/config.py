@@ -20,5 +20,5 @@ class LeaderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Journal segments that a snapshot covers are kept at least this long (R4)."""
     allow_pickle: bool = True
     """May values and functions travel as pickles?"""
-    exit_when_idle_s: float = 0.0
-    """A detached leader closes after this long without anything to run; 0 means when its driver says so."""
+    exit_when_idle_s: float = 30.0
+    """A detached leader closes after this long without anything to run; 0 means only when it is told to."""

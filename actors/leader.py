@@ -15,6 +15,10 @@ from towline.engine.errors import TowlineError
 from towline.stores.store import Store
 
 
+LINGER_S = 30.0
+"""How long a failed leader still answers its driver."""
+
+
 class Plan:
     """What a leader is started with; goes to the actor by value."""
 
@@ -55,6 +59,7 @@ class RayLeader:
         self._plan = plan
         self._service: LeaderService | None = None
         self._pool: Pool | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
         self._closing = False
         self._turns: dict[str, Turns] = {}
@@ -87,7 +92,27 @@ class RayLeader:
             lambda: set(service.core.sessions),
         )  # fmt: skip
         self._pool.start(len(service.core.ledger.roster))
+        self._ending = asyncio.get_running_loop().create_task(self._end_by_itself(service), name="towline-end")
         return service
+
+    async def _end_by_itself(self, service: LeaderService) -> None:
+        """A leader that was fenced or whose store failed stops its workers and exits (P4, R5); so does a detached one that
+        has had nothing to run for a while, because nobody else would ever end it."""
+        performer, config = service.performer, self._plan.config
+        while self._plan.detached and config.exit_when_idle_s and not performer.finished.is_set():
+            if not await performer.idle(3600.0):
+                continue
+            await asyncio.sleep(config.exit_when_idle_s)
+            if service.core.idle():
+                await self.close()
+                ray.actor.exit_actor()  # type: ignore[no-untyped-call]  # Ray's own
+        await performer.finished.wait()
+        if performer.failure is not None and not self._closing:
+            assert self._pool is not None
+            await self._pool.close()
+            await service.drop()
+            await asyncio.sleep(LINGER_S)  # its driver may still ask why
+            ray.actor.exit_actor()  # type: ignore[no-untyped-call]  # Ray's own: an intended exit is not restarted
 
     def _roster_changed(self) -> None:
         if self._pool is not None:
@@ -117,6 +142,7 @@ class RayLeader:
             self._turns[client] = Turns(number if self._restarted else 0)
         turns = self._turns[client]
         await turns.wait(number)
+        await self.start()
         asking = asyncio.ensure_future(self.ask(verb, payload))
         await asyncio.sleep(0)  # it has begun: the event is fed
         turns.next()

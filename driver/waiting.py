@@ -80,4 +80,5 @@ class Watcher:
             except (Interrupted, TimeoutError) as error:
                 if not self._broken_off.is_set():
                     self.error = error
-                    self._client.ask("close")
+                    # not waited for: the leader has ended when the calling thread has let go of its job, too
+                    self._client.begin("close")

@@ -65,7 +65,7 @@ class Place(NamedTuple):
 
 
 def parse(locator: str | os.PathLike[str]) -> Place:
-    """The place that a locator names (a Path is always a path). LocatorError says what is wrong with it, and the forms there are."""
+    """The place that a locator names (a Path is always a path). LocatorError says what is wrong and which forms there are."""
     text = os.fspath(locator)
     if not text or "\0" in text:
         raise LocatorError(f"{text!r} does not name a store: use {FORMS}")

@@ -117,8 +117,6 @@ def _read_mapped(objects: LocalObjects, made: Made) -> Image:
 
     path = objects.root / made.key
     try:
-        if not path.stat().st_size:
-            raise CorruptionError(f"{path}: the snapshot is empty, at offset 0")
         with pa.memory_map(str(path), "r") as file:
             return image_from(file.read_buffer(), made, str(path))
     except FileNotFoundError as error:
@@ -245,7 +243,7 @@ async def make_in_subprocess(url: str, upto_seq: int | None = None, *, grace_s: 
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):
-                pass
+                process.kill()
             await asyncio.shield(process.wait())
     if process.returncode:
         last = (complaint.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]

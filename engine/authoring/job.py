@@ -361,7 +361,7 @@ def note(job: Job) -> None:
         warnings.warn(
             f"Job '{job.name}' contains an Flow or Job as an input. Usually inputs should be the output of a Job or an Flow "
             "(e.g. job.output). If this message is unexpected then double check the inputs to your Job.",
-            stacklevel=4,
+            stacklevel=3,
         )
     collected = COLLECTED.get()
     if collected is not None:

@@ -35,10 +35,11 @@ def passes(
 
 def apply(update: dict[str, Any], target: dict[str, Any], dict_mod: bool) -> None:
     """Change `target`; what is put into it is a copy, since one update may serve many jobs."""
+    own = copy.deepcopy(update)
     if dict_mod:
-        apply_mod(copy.deepcopy(update), target)
+        apply_mod(own, target)
     else:
-        target.update(update)
+        target.update(own)
 
 
 def check_config(config: JobConfig | dict[str, Any], attributes: list[str] | str | None, dict_mod: bool) -> None:

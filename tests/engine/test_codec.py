@@ -12,8 +12,8 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.kit.samples import AddMaker, Bits, Box, Colour, Document, Frozen, Mson, Pair, Plain, Point
 
+from tests.kit.samples import AddMaker, Bits, Box, Colour, Document, Frozen, Mson, Pair, Plain, Point
 from towline.engine import codec
 from towline.engine.authoring.reference import OutputReference
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tests.kit.inline import Columns, columns_of
 from tests.kit.samples import AddMaker, Box, Document, add, give
-
 from towline.engine import codec, model
 from towline.engine.authoring.config import JobConfig
 from towline.engine.authoring.decorator import job
@@ -355,7 +355,7 @@ def test_large_cross_products_go_through_a_barrier() -> None:
     assert edges == 4 * many
     assert [made.name for made, _ in walked].index("barrier") == many + 1
     assert len(walked) == 2 * many + 3
-    last = dict((made.name, parents) for made, parents in walked)["last"]
+    last = {made.name: parents for made, parents in walked}["last"]
     assert last == [made.uuid for made in after]
     first = {made.name: parents for made, parents in walked}["a0"]
     assert first == [walked[0][0].uuid]

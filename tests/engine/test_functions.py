@@ -9,9 +9,9 @@ from typing import Any
 
 import cloudpickle
 import pytest
+
 from tests.kit import samples
 from tests.kit.samples import AddMaker, Plain, add
-
 from towline.engine.authoring.decorator import job
 from towline.engine.errors import EncodingError
 from towline.engine.functions import Functions, load

@@ -113,7 +113,9 @@ def plain(jobs: Sequence[tuple[int, int]], outputs: Sequence[bytes] = (), *, ela
     )
 
 
-def leased(row: int, counter: int, *, inputs: Sequence[model.Input] = (), needs: Sequence[int] = (), report: bool = False) -> model.LeasedJob:
+def leased(
+    row: int, counter: int, *, inputs: Sequence[model.Input] = (), needs: Sequence[int] = (), report: bool = False
+) -> model.LeasedJob:
     return model.LeasedJob(row, counter, 0, CALL, pack_uuid(uuid_of(row)), 1, list(inputs), report, list(needs))
 
 

@@ -86,9 +86,7 @@ class Desk:
                 self.log.append(effect.payload)
             elif isinstance(effect, fx.Kill):
                 self.kills.append(effect.worker)
-            elif isinstance(effect, fx.Send) and not effect.after:
-                self._deliver(effect)
-            elif self.core.committed == self.appended:
+            elif self.core.committed == self.appended or (isinstance(effect, fx.Send) and not effect.after):
                 self._deliver(effect)
             else:
                 self._waiting.append((self.appended, effect))

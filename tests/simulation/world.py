@@ -142,6 +142,7 @@ class Host:
 
     def _thaw(self, processes: list[Process]) -> None:
         self.world.note("{}: thawed", self.name)
+        self.world.rng.shuffle(processes)  # the kernel wakes them in any order
         for process in processes:
             process.thaw()
 
@@ -171,6 +172,7 @@ class Process:
         self._backlog: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._waits: dict[asyncio.Future[None], None] = {}
         self._on_death: list[Callable[[], object]] = []
+        self.on_thaw: Callable[[], object] | None = None
         host.processes.append(self)
 
     # ------------------------------------------------------------------------------------------------- running code
@@ -294,6 +296,8 @@ class Process:
         if self.frozen:
             return
         self.frozen_spans.append((self._frozen_since, self.world.now))
+        if self.on_thaw is not None:
+            self.on_thaw()
         backlog, self._backlog = self._backlog, []
         for what, args in backlog:
             self.enter(what, *args)

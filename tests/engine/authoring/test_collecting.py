@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from tests.kit.samples import add
-
 from towline.engine.authoring.collecting import COLLECTED, collecting, contains_flow_or_job, outputs_for_jobs
 from towline.engine.authoring.flow import Flow
 

@@ -6,7 +6,6 @@ import threading
 from contextvars import copy_context
 
 from tests.kit.samples import add
-
 from towline.engine.authoring.current import CURRENT_JOB, RUNNING, Running
 from towline.engine.authoring.job import Job
 

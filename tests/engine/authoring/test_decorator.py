@@ -7,8 +7,8 @@ from typing import Any
 
 import cloudpickle
 import pytest
-from tests.kit.samples import AddMaker, add, give
 
+from tests.kit.samples import AddMaker, add, give
 from towline.engine.authoring.config import JobConfig
 from towline.engine.authoring.decorator import JobFunction, job, store_inputs
 from towline.engine.authoring.flow import flow

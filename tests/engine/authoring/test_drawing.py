@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.kit.samples import add, give
-
 from towline.engine.authoring.flow import Flow, JobOrder
 from towline.engine.authoring.reference import OutputReference
 

@@ -6,8 +6,8 @@ import warnings
 from typing import Any
 
 import pytest
-from tests.kit.samples import AddMaker, PairMaker, add, give
 
+from tests.kit.samples import AddMaker, PairMaker, add, give
 from towline.engine.authoring.decorator import job
 from towline.engine.authoring.flow import DecoratedFlow, Flow, JobOrder, flow, get_flow
 from towline.engine.authoring.job import Job
@@ -145,11 +145,11 @@ def test_flows_can_be_added_to_and_taken_from() -> None:
     assert more.job_uuids == (one.uuid, two.uuid)
     assert made.job_uuids == (one.uuid,)
     assert (more - two).job_uuids == (one.uuid,)
-    assert (more + [add(1)]).jobs[0].uuid == one.uuid
+    assert ([*more, add(1)]).jobs[0].uuid == one.uuid
     with pytest.raises(ValueError, match="not found in flow"):
-        made - add(5)  # noqa: B018 - the operator is the test
+        made - add(5)
     with pytest.raises(TypeError):
-        made + 5  # type: ignore[operator]  # noqa: B018 - what is refused
+        made + 5  # type: ignore[operator]
 
 
 def test_equality_is_by_uuid() -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from tests.kit.samples import AddMaker, OuterMaker, PairMaker
 
+from tests.kit.samples import AddMaker, OuterMaker, PairMaker
 from towline.engine.authoring.maker import Maker, recursive_call
 
 

@@ -7,8 +7,8 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from tests.kit.samples import Box, Document, Inner
 
+from tests.kit.samples import Box, Document, Inner
 from towline.engine.authoring.reference import (
     OnMissing,
     OutputReference,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.kit.samples import Document, Inner, add
 
+from tests.kit.samples import Document, Inner, add
 from towline.engine.authoring.flow import Flow
 from towline.engine.authoring.response import Response, SchemaError, apply_schema
 

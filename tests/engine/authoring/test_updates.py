@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.kit.samples import AddMaker, add, give
 
+from tests.kit.samples import AddMaker, add, give
 from towline.engine.authoring.config import JobConfig
 from towline.engine.authoring.updates import bare, check_config, configured, passes
 

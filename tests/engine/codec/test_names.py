@@ -10,8 +10,8 @@ from typing import Any
 
 import cloudpickle
 import pytest
-from tests.kit import samples
 
+from tests.kit import samples
 from towline.engine.codec.names import find, importable, name_of
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from tests.kit import samples
 from tests.kit.samples import AddMaker, Box, Checked, Document, Frozen, Inner, Mson, Plain, Point, Record, Text, add
-
 from towline.engine import codec
 from towline.engine.authoring.reference import OutputReference
 from towline.engine.codec.wire import Code

@@ -6,8 +6,8 @@ import threading
 from typing import Any
 
 import pytest
-from tests.kit.samples import Box, Colour, Plain
 
+from tests.kit.samples import Box, Colour, Plain
 from towline.engine import codec
 from towline.engine.authoring.reference import OutputReference
 from towline.engine.codec.packing import HANDLERS

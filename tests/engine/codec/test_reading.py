@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.kit.samples import Plain
 
+from tests.kit.samples import Plain
 from towline.engine import codec
 from towline.engine.authoring.reference import OutputReference
 from towline.engine.errors import CorruptionError, TowlineError, UsageError

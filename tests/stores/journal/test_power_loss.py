@@ -19,7 +19,7 @@ from towline.stores.journal.verify import verify
 from towline.stores.objects.base import NotFound, ObjectsError
 from towline.stores.objects.local import LocalObjects
 
-SEEDS = 3000
+SEEDS = 60
 ROUNDS = 3
 
 
