@@ -51,7 +51,7 @@ def test_a_path_that_leads_nowhere_is_unresolved(ref: OutputReference, why: str)
 
 
 def test_missing_inputs_are_as_the_job_says() -> None:
-    with pytest.raises(ValueError, match="^Could not resolve reference - a not in store or index=None"):
+    with pytest.raises(ValueError, match=r"^Could not resolve reference - a not in store or index=None"):
         read([A.x], missing("a"))
     assert read([A.x, B], missing("a"), 2, on_missing="none") == [None, 2]
     assert read([A.x], missing("a"), on_missing="pass") == [A.x]

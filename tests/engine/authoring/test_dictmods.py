@@ -35,7 +35,7 @@ def test_what_cannot_be_done_is_refused() -> None:
     with pytest.raises(ValueError, match="_fly is not a supported action!"):
         apply_mod({"_fly": {"a": 1}}, {})
     for action in ("_pull", "_add_to_set", "_pop"):
-        with pytest.raises(ValueError, match="Keyword a does not refer to an array."):
+        with pytest.raises(ValueError, match=r"Keyword a does not refer to an array."):
             apply_mod({action: {"a": 1}}, {"a": 5})
     with pytest.raises(ValueError, match="not a path"):
         apply_mod({"_set": {"->": 1}}, {})

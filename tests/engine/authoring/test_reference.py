@@ -140,7 +140,7 @@ def test_access_is_checked_against_the_schema() -> None:
     for access in (lambda: ref.nothing, lambda: ref["nothing"], lambda: ref.model_dump, lambda: ref[0]):
         with pytest.raises(AttributeError, match="Document does not have attribute '"):
             access()
-    with pytest.raises(AttributeError, match="Inner does not have attribute 'm'."):
+    with pytest.raises(AttributeError, match=r"Inner does not have attribute 'm'."):
         ref.inner.m  # noqa: B018 - the access is the test
     assert validate_schema_access(Document, "inner") == (True, Inner)
 

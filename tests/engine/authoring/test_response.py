@@ -35,7 +35,7 @@ def test_a_response_is_taken_as_it_is() -> None:
 
 @pytest.mark.parametrize("returned", [[Response()], (1, Response()), {"a": Response()}])
 def test_a_response_among_other_things_is_refused(returned: Any) -> None:
-    with pytest.raises(ValueError, match="Response cannot be returned in combination with other outputs."):
+    with pytest.raises(ValueError, match=r"Response cannot be returned in combination with other outputs."):
         Response.from_job_returns(returned)
 
 
@@ -47,7 +47,7 @@ def test_schemas_are_applied_unless_there_is_a_replace() -> None:
     assert Response.from_job_returns(Response(output=3, replace=add(1)), Document).output == 3
     with pytest.raises(SchemaError, match="Expected output of type Document but got no output"):
         Response.from_job_returns(None, Document)
-    with pytest.raises(ValueError, match="Expected output to be Document or dict but got output type of Inner."):
+    with pytest.raises(ValueError, match=r"Expected output to be Document or dict but got output type of Inner."):
         apply_schema(Inner(), Document)
     with pytest.raises(ValueError, match="energy"):
         apply_schema({}, Document)
