@@ -5,20 +5,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from towline.actors.identity import host_id, is_alive
-from towline.stores.store import Store
-
-if TYPE_CHECKING:
-    from towline.actors.stream_client import StreamClient
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -73,28 +67,3 @@ def secure_token() -> str:
     """A new secret."""
     return os.urandom(32).hex()
 
-
-def find(store_url: str) -> Endpoint | None:
-    """The endpoint that a store's last leader left word of, unless that leader is provably dead. Blocking.
-
-    Raises:
-        UsageError: there is no store at this place.
-    """
-    data = asyncio.run(_read(store_url))
-    found = decode(data) if data else None
-    return None if found is None or found.provably_dead() else found
-
-
-async def _read(store_url: str) -> bytes | None:
-    store = await Store.open(store_url)
-    try:
-        return await store.get_endpoint()
-    finally:
-        await store.close()
-
-
-def connect(endpoint: Endpoint) -> StreamClient:
-    """A line to the leader over its socket. Raises ConnectionError if nobody answers there."""
-    from towline.actors.stream_client import StreamClient
-
-    return StreamClient(endpoint.socket, endpoint.token)

@@ -9,6 +9,7 @@ The performer owns no transport, process or clock: they come in.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol, assert_never
@@ -19,6 +20,8 @@ from towline.engine import events as ev
 from towline.engine import model
 from towline.engine.core import LeaderCore
 from towline.engine.errors import TowlineError, UsageError
+
+logger = logging.getLogger("towline.leader")
 
 
 class Writer(Protocol):
@@ -77,7 +80,14 @@ class Performer:
         """Let something happen. Never blocks; never raises on bad input."""
         if self.failure is not None:
             return
-        for effect in self.core.handle(event, self.clock.now()):
+        try:
+            effects = self.core.handle(event, self.clock.now())
+        except Exception as error:
+            # a broken invariant: what is in memory can no longer be trusted, what is in the journal can
+            logger.exception("the leader stops at event %r", type(event).__name__)
+            self.over(TowlineError(f"the leader stopped at a broken invariant: {error}"))
+            return
+        for effect in effects:
             self._perform(effect)
         if not self.core.idle():
             self._idle.clear()
@@ -150,8 +160,8 @@ class Performer:
             started = self.clock.now().mono
             try:
                 await self._writer.commit(batch)
-            except TowlineError as error:
-                self.over(error)
+            except Exception as error:
+                self.over(error if isinstance(error, TowlineError) else TowlineError(f"the journal failed: {error!r}"))
                 return
             self._committed += len(batch)
             self.committed_bytes += sum(map(len, batch))

@@ -302,9 +302,8 @@ class Worker:
                     self._guard.obey(self.core.epoch)
                 self._news.notify_all()
             self._send(line, frames)
-            if self.core.refused:
-                self._die(self.core.refused)
-                return
+            if isinstance(frame, model.Refused):
+                self._die(self.core.refused)  # in process this returns: the line stays, to say goodbye on
 
     def _touch(self, line: Line) -> None:
         """Renew the lease, where no supervisor does."""

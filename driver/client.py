@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from types import TracebackType
@@ -29,6 +29,9 @@ Status = dict[str, Any]
 IN_FLIGHT = 4
 """Chunks of a submission that may be under way at once: the leader commits one while the next are made and sent."""
 
+TOGETHER = 256
+"""Questions of one `ask_all` that are under way at once."""
+
 
 class LeaderClient(Protocol):
     """A line to a leader."""
@@ -39,6 +42,10 @@ class LeaderClient(Protocol):
 
     def begin(self, verb: str, payload: Any = None) -> Future[Any]:
         """Ask without waiting. The leader takes what one thread begins in the order in which it was begun."""
+        ...
+
+    def ask_all(self, verb: str, payloads: Sequence[Any]) -> list[Any]:
+        """The answers to one verb with many payloads, in their order; quicker than one after the other."""
         ...
 
     def close(self) -> None:
@@ -76,6 +83,14 @@ class Line:
             # one thread keeps the order
             self._queue = ThreadPoolExecutor(1, thread_name_prefix="towline-ask")
         return self._queue.submit(self.ask, verb, payload)
+
+    def ask_all(self, verb: str, payloads: Sequence[Any]) -> list[Any]:
+        answers: list[Any] = []
+        for start in range(0, len(payloads), TOGETHER):
+            begun = [self.begin(verb, payload) for payload in payloads[start : start + TOGETHER]]
+            with speaking():
+                answers += [future.result() for future in begun]
+        return answers
 
     def hang_up(self) -> None:
         """Let go of what this object has made; the transport belongs to somebody else and stays."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
-from typing import Any, Protocol, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -17,6 +17,8 @@ from towline import client as lines
 from towline import offline
 from towline.client import LeaderClient, Status
 from towline.engine.errors import UsageError
+
+T = TypeVar("T")
 
 RUNNING = "running"
 
@@ -135,12 +137,18 @@ class Run:
 
         UsageError if the store has no such job, or it has no output.
         """
+        return self.outputs([job], index)[0]
+
+    def outputs(self, jobs: Sequence[Any], index: int | None = None) -> list[Any]:
+        """The outputs of many jobs, each given as for `output`, in their order; quicker than one by one."""
+        questions = [{"uuid": uuid_of(job), "index": index_of(job) if index is None else index} for job in jobs]
+        return [self._value(job, data) for job, data in zip(jobs, self._ask_all("output", questions), strict=True)]
+
+    def _value(self, job: Any, data: bytes | None) -> Any:
         from towline.engine import codec
 
-        uuid = uuid_of(job)
-        data = self._ask("output", {"uuid": uuid, "index": index or 0})
         if data is None:
-            raise UsageError(f"job {uuid} has no output in {self._store}: it has not completed (the run is {self.state})")
+            raise UsageError(f"job {uuid_of(job)} has no output in {self._store}: it has not completed (the run is {self.state})")
         value = codec.decode(data) if codec.stub_token(data) is None else self._content(data)
         path = getattr(job, "attributes", ())
         if path:
@@ -158,7 +166,7 @@ class Run:
 
     def logs(self, job: Any, index: int | None = None) -> Logs:
         """What a job wrote to stdout and stderr. UsageError if the store has no such job."""
-        said = self._ask("logs", {"uuid": uuid_of(job), "index": index or 0})
+        said = self._ask("logs", {"uuid": uuid_of(job), "index": index_of(job) if index is None else index})
         return Logs(said["stdout"].decode(errors="replace"), said["stderr"].decode(errors="replace"))
 
     def wait(self, timeout_s: float | None = None) -> str:
@@ -207,18 +215,30 @@ class Run:
             self._generation = offline.generation(self._store)
 
     def _ask(self, verb: str, payload: Any = None) -> Any:
+        return self._put(lambda client: client.ask(verb, payload))
+
+    def _ask_all(self, verb: str, payloads: Sequence[Any]) -> list[Any]:
+        return self._put(lambda client: client.ask_all(verb, payloads))
+
+    def _put(self, question: Callable[[LeaderClient], T]) -> T:
+        """The answer of the leader, of the next one, or of the store, whoever there is."""
         client = self._client
         if client is None:
-            return self._offline.ask(verb, payload)
+            return question(self._offline)
         try:
-            return client.ask(verb, payload)
+            return question(client)
         except ConnectionError:
             # a new leader may have taken over, or the run is over and the leader gone
             with contextlib.suppress(OSError):
                 client.close()
             offline.forget(self._store)
             self._client = lines.find(self._store)
-        return (self._client or self._offline).ask(verb, payload)
+        return question(self._client or self._offline)
+
+
+def index_of(job: Any) -> int:
+    """The index that is meant where none is given: a JobInfo names one run of its job; 0 is the newest."""
+    return job.index if isinstance(job, JobInfo) else 0
 
 
 def uuid_of(job: Any) -> str:

@@ -91,8 +91,9 @@ def responses(ran: Run) -> dict[str, dict[int, Response[Any]]]:
     from towline.engine.authoring.response import Response
 
     found: dict[str, dict[int, Response[Any]]] = {}
-    for info in ran.jobs(["completed"], limit=ran.status()["total"]):
-        found.setdefault(info.uuid, {})[info.index] = Response(output=ran.output(info, info.index))
+    infos = ran.jobs(["completed"], limit=ran.status()["total"])
+    for info, output in zip(infos, ran.outputs(infos), strict=True):
+        found.setdefault(info.uuid, {})[info.index] = Response(output=output)
     return found
 
 

@@ -7,17 +7,19 @@ changed: `forget` is called by whoever starts a leader.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import sys
 import threading
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from towline.engine.errors import UsageError
 
 if TYPE_CHECKING:
     from towline.stores.replay import Loaded
+
+T = TypeVar("T")
 
 READS = frozenset({"status", "jobs", "output", "logs"})
 """Verbs that need no leader."""
@@ -51,17 +53,26 @@ class OfflineClient:
         """The answer from the committed records. UsageError for verbs that need a leader."""
         if verb == "wait":
             return self._wait()
+        return self.ask_all(verb, [payload])[0]
+
+    def ask_all(self, verb: str, payloads: Sequence[Any]) -> list[Any]:
+        """The answers to one verb with many payloads, in their order."""
         if verb not in READS:
             raise UsageError(f"no leader works on the store {self._store}: start one by towline.resume({self._store!r})")
+        with self._lock:
+            return list(settle(self._answers(verb, payloads)))
+
+    async def _answers(self, verb: str, payloads: Sequence[Any]) -> list[Any]:
         from towline.actors.answers import answer
 
-        with self._lock:
-            loaded = self._restored()
-            said = settle(answer(loaded.core, loaded.reader, verb, payload))
-        if verb != "status":
-            return said
-        state = INTERRUPTED if said["state"] == "running" else said["state"]
-        return {**said, "state": state, "store": loaded.store.url}
+        loaded = await self._restored()
+        said = [await answer(loaded.core, loaded.reader, verb, payload) for payload in payloads]
+        return [self._as_at_rest(one, loaded.store.url) for one in said] if verb == "status" else said
+
+    @staticmethod
+    def _as_at_rest(status: Any, url: str) -> Any:
+        state = INTERRUPTED if status["state"] == "running" else status["state"]
+        return {**status, "state": state, "store": url}
 
     def begin(self, verb: str, payload: Any = None) -> Future[Any]:
         done: Future[Any] = Future()
@@ -93,30 +104,24 @@ class OfflineClient:
             )
         return status
 
-    def _restored(self) -> Loaded:
+    async def _restored(self) -> Loaded:
         if self._loaded is None or self._generation != generation(self._store):
             from towline.stores import replay
 
             self._generation = generation(self._store)
-            self._loaded = settle(replay.load(self._store))
+            self._loaded = await replay.load(self._store)
         return self._loaded
 
 
-def settle(value: Any) -> Any:
-    """The value, awaited if it must be: in a loop of its own, in a thread of its own where a loop runs already."""
-    if not inspect.isawaitable(value):
-        return value
-
-    async def wait() -> Any:
-        return await value
-
+def settle(work_of: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns: run in a loop of its own, in a thread of its own where a loop runs already."""
     if not in_a_loop():
-        return asyncio.run(wait())
-    done: Future[Any] = Future()
+        return asyncio.run(work_of)
+    done: Future[T] = Future()
 
     def work() -> None:
         try:
-            done.set_result(asyncio.run(wait()))
+            done.set_result(asyncio.run(work_of))
         except BaseException as error:
             done.set_exception(error)
 

@@ -362,7 +362,7 @@ def hand_in(
     try:
         lines.feed(client, chunks_of(order.flow), told)
     except Exception as error:
-        if taken and order.create and False:
+        if taken and order.create and not isinstance(error, waiting.Interrupted | OSError):
             client.ask("cancel")
             error.add_note(f"the first {taken} jobs had been handed in; nothing of the flow goes on in {order.store}")
         raise

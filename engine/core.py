@@ -166,10 +166,17 @@ class LeaderCore:
         self.epoch = led.epoch
         for row, until in ledger.until.items():
             if ledger.graph.state[row] == S.DELAYED:
-                self._delays.push(self._now.mono + max(0.0, until - self._now.wall), row)
+                self._delays.push(self._now.mono + self._delay_left(row, until), row)
         before_s = before.lease_s if before is not None else 0.0
         self.authority.begin(self._now.mono, led.lease_s, before_s, ledger.roster, closed=before is None or ledger.closed)
         self._append(led)
+
+    def _delay_left(self, row: int, until: float) -> float:
+        """Seconds; `until` is another machine's wall clock, so never more than the whole delay can have been."""
+        ledger = self.ledger
+        options = ledger.specs[ledger.graph.spec[row]].options
+        tries = max(ledger.graph.attempts[row], ledger.deaths.get(row, 0))
+        return min(max(0.0, until - self._now.wall), 1.1 * retries.backoff_s(options, tries, row))
 
     def _may_grant(self) -> bool:
         led = self.ledger.led
@@ -181,7 +188,7 @@ class LeaderCore:
 
     def _end_grace(self) -> None:
         """The time of every earlier worker that has not answered is up (R1)."""
-        for worker in [w for w in self.authority.awaited if w in self.ledger.roster]:
+        for worker in [w for w in sorted(self.authority.awaited) if w in self.ledger.roster]:
             self._append(model.Left(worker, "did not answer the new leader before its lease ended", self._now.wall))
             self.authority.answered(worker)
 

@@ -23,8 +23,13 @@ class Sources(NamedTuple):
     allow_pickle: bool
 
 
+_BEING_READ = object()
+
+
 class Inputs:
     """What the references of one job's arguments become."""
+
+    __slots__ = ("_both", "_fetched", "_given", "_on_missing", "_sources", "_values")
 
     def __init__(self, sources: Sources, given: Sequence[bytes | model.Input], on_missing: str, resolve: bool | str) -> None:
         self._sources = sources
@@ -32,12 +37,13 @@ class Inputs:
         self._on_missing = on_missing
         self._both = resolve == "both"
         self._values: dict[int, Any] = {}
-        self._fetched: dict[str, Any] = {}
-        self._open: set[str] = set()
+        self._fetched: dict[str, Any] | None = None
+        """Values of references inside outputs: rare, so made when needed."""
 
-    def read(self, args: bytes) -> Any:
+    def read(self, args: bytes) -> list[Any]:
         """`[args, kwargs]` with every reference replaced. Raises Unresolved, RuntimeError for a cycle of references."""
-        return codec.decode(args, input_of=self._input, allow_pickle=self._sources.allow_pickle)
+        arguments: list[Any] = codec.decode(args, input_of=self._input, allow_pickle=self._sources.allow_pickle)
+        return arguments
 
     def _input(self, number: int, path: list[tuple[str, Any]], uuid: str | None) -> Any:
         given = self._given[number]
@@ -46,7 +52,9 @@ class Inputs:
         else:
             if number not in self._values:
                 self._values[number] = self._read(given)
-            value = _followed(self._values[number], path, uuid or f"input {number}")
+            value = self._values[number]
+            if path:
+                value = _followed(value, path, uuid or f"input {number}")
         return ResolvedReference(uuid or "", tuple(path), value) if self._both else value
 
     def _missing(self, uuid: str, path: Sequence[tuple[str, Any]]) -> Any:
@@ -59,16 +67,18 @@ class Inputs:
     def _free(self, ref: OutputReference) -> Any:
         """What a reference inside an output stands for."""
         uuid = ref.uuid
-        if uuid in self._open:
-            raise RuntimeError(f"Reference cycle detected - {uuid} refers to itself")
+        if self._fetched is None:
+            self._fetched = {}
         if uuid not in self._fetched:
             data = self._fetch(uuid)
             if data is None:
                 return self._missing(uuid, ref.attributes)
-            self._open.add(uuid)
+            self._fetched[uuid] = _BEING_READ
             self._fetched[uuid] = self._read(data)
-            self._open.discard(uuid)
-        return _followed(self._fetched[uuid], ref.attributes, uuid)
+        value = self._fetched[uuid]
+        if value is _BEING_READ:
+            raise RuntimeError(f"Reference cycle detected - {uuid} refers to itself")
+        return _followed(value, ref.attributes, uuid)
 
     def _fetch(self, uuid: str) -> bytes | None:
         try:

@@ -18,7 +18,6 @@ from towline.actors.execute.inputs import Inputs, Sources
 from towline.engine import codec, model
 from towline.engine.authoring.current import RUNNING, Running
 from towline.engine.authoring.job import Job
-from towline.engine.authoring.reference import OnMissing
 from towline.engine.authoring.response import Response
 from towline.engine.codec.wire import PLAIN
 from towline.engine.errors import TowlineError
@@ -150,12 +149,12 @@ class Executor:
         except Exception as error:
             raise failures.NotLoaded(kind.spec, self._records.get(kind.spec.function), error) from error
         if given:
-            reader = Inputs(
-                self._sources, given, kind.config.get("on_missing", OnMissing.ERROR), kind.config.get("resolve", True)
-            )
-            args, kwargs = call.arguments = reader.read(call.leased.args)
+            config = kind.config
+            on_missing, resolve = config.get("on_missing", "error"), config.get("resolve", True)
+            arguments = Inputs(self._sources, given, on_missing, resolve).read(call.leased.args)
         else:
-            args, kwargs = call.arguments = codec.decode(call.leased.args, allow_pickle=self._allow_pickle)
+            arguments = codec.decode(call.leased.args, allow_pickle=self._allow_pickle)
+        args, kwargs = call.arguments = arguments
         result = function(*args, **kwargs)
         return self._await(result) if type(result) is CoroutineType else result
 

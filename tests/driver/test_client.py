@@ -71,6 +71,22 @@ def test_as_many_as_allowed_are_in_flight_and_no_more() -> None:
     assert wire.chunks == CHUNKS
 
 
+@pytest.mark.parametrize("wire", [FakeWire(), SlowWire()])
+def test_many_questions_are_answered_in_order(wire: FakeWire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "TOGETHER", IN_FLIGHT)
+    if isinstance(wire, SlowWire):
+        # all of a round are begun before the first is waited for
+        monkeypatch.setattr(wire, "answer_one", lambda: [_answer(wire) for _ in range(IN_FLIGHT)])
+    with Line(wire) as line:
+        said = line.ask_all("submit", CHUNKS)
+    assert [one["count"] for one in said] == [len(chunk) for chunk in CHUNKS]
+
+
+def _answer(wire: SlowWire) -> None:
+    chunk, future = wire.open.pop(0)
+    future.set_result(wire.ask("submit", chunk))
+
+
 def test_a_refusal_is_raised_and_nothing_follows_it() -> None:
     wire = FakeWire()
     wire.refuse_chunk = 2

@@ -19,6 +19,7 @@ def at_rest(monkeypatch: pytest.MonkeyPatch) -> FakeWire:
     """What the store holds when nobody leads."""
     wire = FakeWire()
     monkeypatch.setattr(offline.OfflineClient, "ask", lambda _self, verb, payload=None, _s=None: wire.ask(verb, payload))
+    monkeypatch.setattr(offline.OfflineClient, "ask_all", lambda _self, verb, payloads: [wire.ask(verb, one) for one in payloads])
     monkeypatch.setattr(client, "find", lambda _url: None)
     return wire
 
@@ -77,7 +78,14 @@ def test_the_index_goes_with_the_question() -> None:
     run = live(wire)
     run.output("u1")
     run.output("u1", 2)
-    assert seen == [{"uuid": "u1", "index": 0}, {"uuid": "u1", "index": 2}]
+    run.output(JobInfo("u1", 3, "name"))
+    assert seen == [{"uuid": "u1", "index": index} for index in (0, 2, 3)]
+
+
+def test_many_outputs_come_in_the_order_of_the_question() -> None:
+    wire = FakeWire()
+    wire.outputs = {f"u{n}": n for n in range(9)}
+    assert live(wire).outputs([f"u{n}" for n in (7, 1, 8)]) == [7, 1, 8]
 
 
 def test_failures_say_why() -> None:

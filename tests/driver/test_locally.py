@@ -39,7 +39,11 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     def ask(_self: object, verb: str, payload: Any = None, _s: float | None = None) -> Any:
         return getattr(made.leader.client, f"_{verb}")(payload)
 
+    def ask_all(_self: object, verb: str, payloads: list[Any]) -> list[Any]:
+        return [ask(_self, verb, payload) for payload in payloads]
+
     monkeypatch.setattr(offline.OfflineClient, "ask", ask)
+    monkeypatch.setattr(offline.OfflineClient, "ask_all", ask_all)
     return made
 
 

@@ -99,6 +99,12 @@ async def test_it_answers_inside_an_event_loop(store: Store) -> None:
         offline.OfflineClient("runs/missing").ask("status")
 
 
-def test_plain_values_need_no_settling() -> None:
+def test_many_questions_are_answered_in_order(store: Store) -> None:
+    client = offline.OfflineClient("runs/x")
+    said = client.ask_all("logs", [{"uuid": f"u{n}"} for n in range(5)])
+    assert [one["stdout"] for one in said] == [f"out of u{n}\n".encode() for n in range(5)]
+    assert store.reads == 1
+
+
+def test_outside_a_loop_none_is_seen() -> None:
     assert not offline.in_a_loop()
-    assert offline.settle(7) == 7

@@ -275,6 +275,7 @@ def at_rest(monkeypatch: pytest.MonkeyPatch) -> FakeWire:
     wire.ask("submit", b"xxx")
     wire.state = "interrupted"
     monkeypatch.setattr(offline.OfflineClient, "ask", lambda _self, verb, payload=None, _s=None: wire.ask(verb, payload))
+    monkeypatch.setattr(offline.OfflineClient, "ask_all", lambda _self, verb, payloads: [wire.ask(verb, one) for one in payloads])
     return wire
 
 

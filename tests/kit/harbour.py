@@ -292,6 +292,7 @@ class Harbour:
         return any(h.inbox or h.outbox or h.todo for h in self.living()) or any(s in HELD for s in graph.state)
 
     def _round(self) -> None:
+        self.advance(0.5)
         for flow in self.chunks:
             if not self.stop_token:
                 self.submit_next(flow)
@@ -306,7 +307,6 @@ class Harbour:
                 self.finish(hand)
                 self.listen(hand)
                 self.commit(10)
-        self.advance(0.5)
 
 
 def durable(image: Image) -> tuple[object, ...]:

@@ -130,7 +130,7 @@ def grown(kind: str, uuid: str, epoch: int, counter: int, depth: int) -> model.G
     raise AssertionError(kind)
 
 
-class Shape(msgspec.Struct):
+class Shape(msgspec.Struct, frozen=True):
     """What a profile wants of its flows: shares are probabilities a job."""
 
     least: int = 5

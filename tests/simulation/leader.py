@@ -49,8 +49,8 @@ class SimLeader:
         self.performer: Any = None
         self.writer: Any = None
         self.led_at = -1.0
-        self.last_commit_at = -1.0
-        """True time, for judging R8."""
+        self.commits: list[float] = []
+        """True times, for judging R8."""
         self._links: dict[str, End] = {}
         self._touching: End | None = None
         self._watched: set[str] = set()
@@ -123,12 +123,23 @@ class SimLeader:
             self.objects, nonce=self.world.rng.randbytes(16), leader=self.process.name, segment_bytes=sim.segment_bytes,
             expected_head=expected, grace_s=sim.grace_s, boottime=self.process.host.mono,
         )  # fmt: skip
+        self._count_commits()
         if not takeover and led is not None and not core.ledger.closed:
             sim.judge_claim(self, led)
         async for seq, payload in self.writer.reader.records(core.ledger.next_seq):
             core.replay(seq, payload)
         core.settle()
         return core
+
+    def _count_commits(self) -> None:
+        commit = self.writer.commit
+
+        async def counted(payloads: list[bytes]) -> Any:
+            done = await commit(payloads)
+            self.commits.append(self.world.now)
+            return done
+
+        self.writer.commit = counted
 
     async def _restored(self, reader: JournalReader) -> LeaderCore:
         """From the newest snapshot, if there is one and the coin says so, and the records after it."""

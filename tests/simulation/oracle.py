@@ -209,8 +209,9 @@ class Oracle:
             if plan is None or options is None or not plan.poison:
                 continue
             allowed = 1 + 3 + options.retries + self.excuses(uuid)
-            if len(runs) > allowed:
-                self.world.violate(f"R9: job {uuid[:8]} killed its worker {len(runs)} times; {allowed} are allowed")
+            deaths = sum(run.failed for run in runs)
+            if deaths > allowed:
+                self.world.violate(f"R9: job {uuid[:8]} killed its worker {deaths} times; {allowed} are allowed")
 
     def excuses(self, uuid: str) -> int:
         """Ends of leaders that the job did not cause: what they knew of it is lost."""

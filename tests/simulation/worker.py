@@ -44,6 +44,7 @@ class SimWorker:
             process.name, host.name, host.boot_id, "ns", process.pid, 1.0, sup.pid, 1.0,
         )  # fmt: skip
         self.core = sim.bug.make_worker_core(self.identity)
+        self.touch_s = sim.lease_s / 4
         self.lease_deadline = 0.0
         self.lease_epoch = 0
         self.leader: SimLeader | None = None
@@ -197,6 +198,7 @@ class SimWorker:
     def _poison(self, run: Run) -> None:
         runs = len(self.sim.oracle.by_job[run.uuid])
         self.world.count("fault: poison")
+        run.failed = True
         if run.plan.poison == "machine" and runs > 1:
             self.sim.crash_leader_machine(f"poison {run.uuid[:8]}")
         self.process.kill(f"poison {run.uuid[:8]}")
@@ -300,7 +302,7 @@ class Supervisor:
         now = self.process.host.mono()
         if leader is None or now < self._next_touch or not worker.process.alive:
             return
-        patience = worker.core.touch_s / 3
+        patience = worker.touch_s / 3
         self._wait_until(now + patience)
         if self._end is not None:
             self._end.send(model.encode(model.Touch(worker.process.name, now)))
@@ -323,7 +325,7 @@ class Supervisor:
         frame, worker = model.decode_to_worker(data), self._worker
         if isinstance(frame, model.Touched) and frame.epoch == worker.lease_epoch:
             worker.lease_deadline = max(worker.lease_deadline, frame.sent + frame.valid_s)
-            self._wait_until(max(frame.sent + worker.core.touch_s, self.process.host.mono()))
+            self._wait_until(max(frame.sent + worker.touch_s, self.process.host.mono()))
             self.watch()
             worker.process.later(0.0, worker._go)
         elif isinstance(frame, model.Refused):

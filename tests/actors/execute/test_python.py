@@ -298,6 +298,18 @@ def test_a_body_cannot_end_the_worker_but_an_interrupt_can() -> None:
     assert CURRENT_JOB.job is None
 
 
+def test_the_exception_itself_is_there_for_callers_in_this_process() -> None:
+    error = run(fail("no")).error
+    assert isinstance(error, ValueError)
+    assert str(error) == "no"
+    assert run(add(1)).error is None
+
+
+def test_jobs_can_be_named_by_their_spec() -> None:
+    executor = Executor(lambda uuid, index: None)
+    assert executor.name_of(leased(executor, add(1)).spec) == "add"
+
+
 def test_an_error_of_towlines_own_inside_a_body_is_the_jobs() -> None:
     @job
     def nested() -> None:

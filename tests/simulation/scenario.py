@@ -1,0 +1,491 @@
+"""One simulation from its seed: who is there, what goes wrong when, and the verdict.
+
+Faults happen up to `faults_s`; then the world is calm: everything is healed, a leader and workers are there again, and the run
+must come to its end (liveness). The oracle judges at the end, from the bytes that a power loss at that moment would leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections import Counter
+from typing import Any, NamedTuple
+
+from tests.simulation import profiles
+from tests.simulation.client import Driver, Submission, Subscriber
+from tests.simulation.collector import Collector
+from tests.simulation.disk import Disk, NodeObjects
+from tests.simulation.jobs import Plan, Shape, SimJob, fresh_uuid, random_flow
+from tests.simulation.leader import SimLeader
+from tests.simulation.loop import Stalled
+from tests.simulation.network import Network
+from tests.simulation.oracle import Oracle, read_all
+from tests.simulation.planted import NO_BUG, Bug
+from tests.simulation.worker import SimWorker
+from tests.simulation.world import Crashed, Host, Process, Violation, World
+from towline.engine import model
+from towline.engine.core import LeaderCore
+from towline.engine.states import ENDED, JobState
+from towline.stores.journal.reader import JournalReader
+
+MOST_S = 400.0
+"""After this much simulated time without an end the run counts as stuck."""
+
+
+class Result(NamedTuple):
+    """What became of a seed."""
+
+    seed: int
+    profile: str
+    violation: str
+    counts: Counter[str]
+    story: list[str]
+    """Told only if there was a violation or a trace was wanted."""
+    seconds: float
+    """Simulated."""
+
+
+class Simulation:
+    """Everything of one seed."""
+
+    def __init__(self, seed: int, bug: Bug = NO_BUG, trace: bool = False, profile: str = "") -> None:
+        world = self.world = World(seed, trace)
+        rng = world.rng
+        world.power_loss = self.power_loss  # type: ignore[attr-defined]
+        self.bug = bug
+        named = [p for p in profiles.PROFILES if p.name == profile]
+        self.profile = p = named[0] if named else profiles.pick(rng)
+        self.one_machine = rng.random() < p.one_machine
+        store = rng.choice(p.stores)
+        if self.one_machine and store == "bucket":
+            store = "disk"
+        self.disk = Disk(world, whole=store == "bucket", appendable=store == "disk", rates=p.rates)
+        if store == "bucket" and p.rates.latency_s < 0.02:
+            self.disk.rates = p.rates._replace(latency_s=0.025)
+        self.lease_s = rng.uniform(*p.lease_s)
+        self.grace_s = max(1.0, rng.uniform(*p.grace) * self.lease_s)
+        self.segment_bytes = rng.choice((1 << 10, 4 << 10, 64 << 20))
+        self.snapshots = rng.random() < p.snapshots
+        self.closes = rng.random() < p.closes
+        self.cancels_at = rng.uniform(1.0, 8.0) if rng.random() < p.cancels else -1.0
+        self.cancelled = False
+        self.all_submitted = False
+        self.final = ""
+        self.done = asyncio.Event()
+        self.oracle = Oracle(world)
+        self.network = Network(world, rng.choice((0.0003, 0.002, 0.02)), p.network_slow)
+        self.leaders: list[SimLeader] = []
+        self.published: list[SimLeader] = []
+        self.workers: dict[str, SimWorker] = {}
+        self._by_pid: dict[int, SimLeader] = {}
+        self._epochs: dict[int, str] = {}
+        self._poison_crashes = 0
+        self._make_hosts()
+        self._make_flows()
+        bug.prepare(self)
+
+    # ------------------------------------------------------------------------------------------------- who is there
+
+    def _make_hosts(self) -> None:
+        rng, p = self.world.rng, self.profile
+        self.worker_count = rng.randint(*p.workers)
+        if self.one_machine:
+            host = Host(self.world, "machine")
+            self.leader_hosts = self.worker_hosts = [host]
+            self.client_host = host
+            return
+        self.leader_hosts = [Host(self.world, f"head{i}") for i in range(2)]
+        self.worker_hosts = [Host(self.world, f"node{i}") for i in range(self.worker_count)]
+        if rng.random() < 0.3:
+            self.worker_hosts[0] = self.leader_hosts[0]
+        self.client_host = rng.choice([Host(self.world, "desk"), self.leader_hosts[0]])
+
+    def _make_flows(self) -> None:
+        rng, p = self.world.rng, self.profile
+        self.submissions = []
+        for number in range(rng.randint(*p.flows)):
+            jobs = random_flow(rng, p.shape)
+            for job in jobs:
+                self.oracle.plans[job.uuid] = job.plan, job.options
+            at = rng.uniform(0.0, 0.3) if not number else rng.uniform(0.5, p.faults_s * 0.9)
+            self.submissions.append(Submission(fresh_uuid(rng), jobs, at, rng.choice((1, 4, 1000))))
+        if p.ordered:
+            self.submissions[0].piece = 1000
+        if "trickle" in p.faults:
+            self._trickle()
+        self.submissions.sort(key=lambda flow: flow.at)
+
+    def _trickle(self) -> None:
+        """One small job now and then: something to be told all the time."""
+        rng, at = self.world.rng, 0.3
+        while at < self.profile.faults_s:
+            at += rng.uniform(0.2, 0.9)
+            job = SimJob(fresh_uuid(rng), Plan(0.01), options=model.Options())
+            self.oracle.plans[job.uuid] = job.plan, job.options
+            self.submissions.append(Submission(fresh_uuid(rng), [job], at, 1))
+
+    def start_leader(self, *, takeover: bool = False, host: Host | None = None) -> SimLeader:
+        """Another process that wants to lead."""
+        rng, p = self.world.rng, self.profile
+        lease_s = self.lease_s
+        if rng.random() < p.unequal_leases:
+            lease_s *= rng.choice((0.4, 0.6, 1.5))
+        leader = SimLeader(self, host or rng.choice(self.leader_hosts), takeover=takeover, lease_s=lease_s)
+        self.leaders.append(leader)
+        self._by_pid[leader.process.pid] = leader
+        self.world.note("{} starts on {}{}", leader.process.name, leader.process.host.name, ", to take over" if takeover else "")
+        if not self.world.calm:
+            if rng.random() < p.crash:
+                leader.process.crash_at = rng.randint(1, p.steps)
+                leader.process.crash_machine = self.one_machine and rng.random() < 0.5
+            if rng.random() < p.freeze:
+                leader.process.freeze_at = rng.randint(1, p.steps)
+                leader.process.freeze_s = rng.uniform(*p.freeze_s) * self.lease_s
+        leader.start()
+        return leader
+
+    def start_worker(self) -> None:
+        """A new worker on one of the machines."""
+        worker = SimWorker(self, self.world.rng.choice(self.worker_hosts))
+        self.workers[worker.process.name] = worker
+        if not self.world.calm and self.world.rng.random() < self.profile.worker_crash:
+            worker.process.crash_at = self.world.rng.randint(1, self.profile.steps)
+
+    def endpoint(self) -> SimLeader | None:
+        """Where the file says that the leader is; it may be old."""
+        if not self.published:
+            return None
+        if len(self.published) > 1 and not self.world.calm and self.world.chance(0.15):
+            return self.world.rng.choice(self.published)
+        return self.published[-1]
+
+    def publish(self, leader: SimLeader) -> None:
+        """The endpoint's file is written."""
+        self.published.append(leader)
+
+    def leads(self, leader: SimLeader, epoch: int) -> None:
+        """P4: no two leaders have one epoch."""
+        self.world.note("{} leads epoch {}", leader.process.name, epoch)
+        self.world.count("P4: a leader leads")
+        if epoch in self._epochs:
+            self.world.violate(f"P4: {leader.process.name} and {self._epochs[epoch]} both lead epoch {epoch}")
+        self._epochs[epoch] = leader.process.name
+        self.oracle.leader_ends = len(self._epochs) - 1 - self._poison_crashes
+
+    def leader_ended(self, leader: SimLeader) -> None:
+        """For the story."""
+
+    def is_alive(self, pid: int) -> bool:
+        """As the kernel of the same machine knows it."""
+        leader = self._by_pid.get(pid)
+        return leader is not None and leader.process.alive
+
+    def worker_of(self, name: str) -> SimWorker:
+        return self.workers[name]
+
+    def judge_claim(self, leader: SimLeader, led: model.Led) -> None:
+        """R8: nobody fences, without being told to, a leader whose journal moved while he should have watched it."""
+        now, other = self.world.now, self._by_pid.get(led.pid)
+        if other is None or not other.process.alive or self.disk.rates.slow or leader.process.frozen_spans:
+            return
+        lease_s = led.lease_s
+        seen = [at for at in other.commits if now - 0.9 * lease_s < at < now - 0.3 * lease_s]
+        self.world.count("oracle: claim of a seeming dead leader's store judged")
+        if seen:
+            self.world.violate(
+                f"R8: {leader.process.name} fences {other.process.name} without takeover, though that one committed at {seen[-1]:.3f}"
+            )
+
+    # ------------------------------------------------------------------------------------------------- what goes wrong
+
+    def power_loss(self, host: Host) -> None:
+        """The machine goes dark; if the disk is in it, so do its caches."""
+        for process in list(host.processes):
+            process.alive = process.alive and True
+        host.crash("power loss")
+        if self.one_machine:
+            self.disk.power_loss()
+
+    def crash_leader_machine(self, why: str) -> None:
+        """A body takes the leader's machine down."""
+        leaders = [leader for leader in self.leaders if leader.process.alive and leader.led_at >= 0]
+        if leaders:
+            self._poison_crashes += 1
+            self.oracle.leader_ends = len(self._epochs) - 1 - self._poison_crashes
+            self.world.count("fault: poison of the leader's machine")
+            self.world.later(0.0, self.power_loss, leaders[-1].process.host)
+
+    def _current(self) -> SimLeader | None:
+        living = [leader for leader in self.leaders if leader.process.alive and leader.led_at >= 0]
+        return living[-1] if living else None
+
+    def _schedule_faults(self) -> None:
+        rng, p = self.world.rng, self.profile
+        for name, mean in p.faults.items():
+            action = getattr(self, f"_do_{name}", None)
+            if action is None:
+                continue
+            count = int(mean) + (rng.random() < mean - int(mean))
+            if mean > 1.0:
+                count = rng.randint(0, 2 * int(mean))
+            for _ in range(count):
+                self.world.later(rng.uniform(0.2, p.faults_s), self._act, action)
+
+    def _act(self, action: Any) -> None:
+        if not self.world.calm and not self.done.is_set():
+            action()
+
+    def _do_kill_leader(self) -> None:
+        leader = self._current()
+        if leader is not None:
+            self.world.count("fault: leader killed")
+            leader.process.kill("SIGKILL")
+
+    def _do_kill_worker(self) -> None:
+        living = [w for w in self.workers.values() if w.process.alive]
+        if living:
+            self.world.count("fault: worker killed")
+            self.world.rng.choice(living).process.kill("SIGKILL")
+
+    def _do_kill_driver(self) -> None:
+        self.world.count("fault: driver killed")
+        self.driver.process.kill("SIGKILL")
+
+    def _do_freeze_leader(self) -> None:
+        leader = self._current()
+        if leader is not None:
+            seconds = self.world.rng.uniform(*self.profile.freeze_s) * self.lease_s
+            leader.process.host.freeze(seconds)
+
+    def _do_freeze_worker(self) -> None:
+        living = [w for w in self.workers.values() if w.process.alive]
+        if living:
+            worker = self.world.rng.choice(living)
+            worker.process.host.freeze(self.world.rng.uniform(0.3, 3.0) * self.lease_s)
+
+    def _do_stop_worker(self) -> None:
+        """SIGSTOP of the worker alone; its supervisor goes on."""
+        living = [w for w in self.workers.values() if w.process.alive]
+        if living:
+            process = self.world.rng.choice(living).process
+            self.world.count("fault: worker process stopped")
+            process.freeze()
+            self.world.later(self.world.rng.uniform(0.3, 2.0) * self.lease_s, process.thaw)
+
+    def _do_takeover(self) -> None:
+        self.world.count("fault: takeover of a living leader")
+        self.start_leader(takeover=True)
+
+    def _do_rival(self) -> None:
+        self.world.count("fault: rival leader")
+        self.start_leader()
+
+    def _do_stall_leader(self) -> None:
+        leader = self._current()
+        if leader is not None:
+            self.world.count("fault: leader cut off from the store")
+            seconds = self.world.rng.uniform(0.5, 4.0) * self.lease_s
+            self.world.note("{}: cut off from the store for {:.2f} s", leader.process.name, seconds)
+            leader.objects.stalled_until = self.world.now + seconds
+
+    def _do_lose_parent(self) -> None:
+        """The schedule of R3: outcomes are released early, the commit hangs, and the leader dies with the parent's worker."""
+        leader = self._current()
+        if leader is None:
+            return
+        self.world.count("fault: leader and a worker killed while a commit hangs")
+        leader.objects.stalled_until = self.world.now + 60.0
+        self.world.note("{}: commits hang", leader.process.name)
+
+        def strike() -> None:
+            if leader.process.alive:
+                leader.process.kill("SIGKILL")
+                living = [w for w in self.workers.values() if w.process.alive]
+                if len(living) > 1:
+                    self.world.rng.choice(living).process.kill("SIGKILL")
+
+        self.world.later(self.world.rng.uniform(0.3, 2.0), strike)
+
+    def _do_cut(self) -> None:
+        hosts = [*self.leader_hosts, *self.worker_hosts, self.client_host]
+        a, b = self.world.rng.choice(hosts), self.world.rng.choice(hosts)
+        self.network.cut(a, b, self.world.rng.uniform(0.2, 3.0) * self.lease_s)
+        if self.world.chance(0.5):
+            self.world.later(self.world.rng.uniform(0.0, 2.0), self._break_between, a, b)
+
+    def _break_between(self, a: Host, b: Host) -> None:
+        for stream in list(self.network.streams):
+            if {stream.a.process.host, stream.b.process.host} == {a, b}:
+                stream.break_()
+
+    def _do_break_streams(self) -> None:
+        self.network.break_some(0.4)
+
+    def _do_jump(self) -> None:
+        self.world.rng.choice(self.world.hosts).jump(self.world.rng.choice((-7200.0, -5.0, 3.0, 3600.0, 1e6)))
+
+    def _do_power_loss(self) -> None:
+        host = self.leader_hosts[0] if self.one_machine else self.world.rng.choice(self.world.hosts)
+        self.power_loss(host)
+
+    # ------------------------------------------------------------------------------------------------- keeping it alive
+
+    async def _keep_alive(self) -> None:
+        """What sessions and pools do: another leader when none is there, another worker for each that is gone."""
+        world, rng = self.world, self.world.rng
+        unwell = 0
+        self.start_leader(host=self.leader_hosts[0])
+        while True:
+            await asyncio.sleep(rng.uniform(0.3, 1.0) * self.profile.patience_s)
+            living = [leader for leader in self.leaders if leader.process.alive]
+            well = [leader for leader in living if not leader.process.frozen and leader.objects.stalled_until <= world.now]
+            unwell = 0 if well else unwell + 1
+            if not living or (unwell > 4 and rng.random() < 0.3):
+                self.start_leader()
+            if not self.done.is_set() and not self.driver.process.alive:
+                self._start_driver()
+            if not self.subscriber.process.alive:
+                self._start_subscriber()
+            if self.profile.ordered and not self.all_submitted:
+                continue
+            count = sum(w.process.alive and not w.core.stopping for w in self.workers.values())
+            if count < self.worker_count and not self.done.is_set():
+                self.start_worker()
+
+    def _start_driver(self) -> None:
+        self.driver = Driver(self, self.client_host)
+        if not self.world.calm and self.world.rng.random() < self.profile.driver_crash:
+            self.driver.process.crash_at = self.world.rng.randint(1, 60)
+        self.driver.process.spawn(self.driver.drive())
+
+    def _start_subscriber(self) -> None:
+        self.subscriber = Subscriber(self, self.client_host)
+        self.subscriber.process.spawn(self.subscriber.listen())
+
+    def _calm_down(self) -> None:
+        self.world.calm = True
+        self.world.note("the faults are over")
+        self.network.heal()
+        for host in self.world.hosts:
+            for process in list(host.processes):
+                while process.frozen:
+                    process.thaw()
+
+    # ------------------------------------------------------------------------------------------------- the run
+
+    async def _main(self) -> None:
+        world, rng, p = self.world, self.world.rng, self.profile
+        self._start_driver()
+        self._start_subscriber()
+        if not p.ordered:
+            for _ in range(self.worker_count):
+                world.later(rng.uniform(0.0, 1.0), self.start_worker)
+        if rng.random() < p.collects:
+            self.collector = Collector(self)
+        world.spawn(self._keep_alive())
+        self._schedule_faults()
+        world.later(p.faults_s, self._calm_down)
+        ended = world.spawn(self.done.wait())
+        while not ended.done() and world.broken is None and not world.loop.unhandled and world.now < MOST_S:
+            await asyncio.wait([ended], timeout=0.5)
+        if not ended.done() and world.broken is None and not world.loop.unhandled:
+            world.violate(f"liveness: the run has not ended after {world.now:.0f} s, {world.now - p.faults_s:.0f} s after the last fault")
+            self._tell_why_stuck()
+        if world.broken is None and not world.loop.unhandled:
+            await self._judge()
+
+    def _tell_why_stuck(self) -> None:
+        """For the story: what the leader believes."""
+        leader = self._current()
+        if leader is None or leader.performer is None:
+            self.world.note("nobody leads")
+            return
+        core = leader.performer.core
+        graph = core.ledger.graph
+        self.world.note("{}: authority {} at {:.2f}", leader.process.name, vars(core.authority), leader.process.host.mono())
+        for row in range(graph.size):
+            state = JobState(graph.state[row])
+            if state not in ENDED:
+                self.world.note(
+                    "row {} {}: {}, pending {}, suspect {}, attempts {}", row, graph.uuid(row)[:8], state.label,
+                    graph.pending[row], row in core.ledger.suspects, graph.attempts[row],
+                )  # fmt: skip
+        for session in core.sessions.values():
+            self.world.note("session {}", vars(session))
+
+    async def _judge(self) -> None:
+        """Stop everything where it stands, pull the plug, and read what is stored."""
+        world = self.world
+        world.calm = True
+        world.note("the end: everything is stopped")
+        for host in world.hosts:
+            for process in list(host.processes):
+                process.kill("the end of the simulation")
+        self.disk.power_loss()
+        world.count("oracle: judged")
+        reader = await JournalReader.open(NodeObjects(self.disk, Process(world.hosts[0], "oracle")))
+        records = await read_all(reader)
+        core = LeaderCore.restore(None, records)
+        files = {key for key in self.disk.entries if key.startswith("files/")}
+        self.oracle.judge(records, core, files, finished=self.cancels_at < 0)
+        if self.profile.ordered:
+            jobs = self.submissions[0].jobs
+            order = sorted(range(len(jobs)), key=lambda i: (-jobs[i].options.priority, i))
+            self.oracle.check_order([jobs[i].uuid for i in order], 0 if self.worker_count == 1 else 8 * self.worker_count)
+
+    def run(self) -> Result:
+        """Live through it."""
+        world, loop = self.world, self.world.loop
+        world.note("seed {}: {}, {}, lease {:.2f} s, grace {:.2f} s, {} workers", world.seed, self.profile.name,
+                   "one machine" if self.one_machine else "several machines", self.lease_s, self.grace_s, self.worker_count)  # fmt: skip
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(self._main())
+        except Stalled as error:
+            world.violate(f"liveness: {error}")
+        except Violation as error:
+            world.violate(str(error))
+        except Crashed:
+            raise
+        except Exception as error:
+            loop.unhandled.append(error)
+        finally:
+            seconds = world.now
+            self._clear_up()
+        if world.broken is None and loop.unhandled:
+            error = loop.unhandled[0]
+            import traceback
+
+            world.violate(f"engine: {type(error).__name__}: {error}")
+            world.note("{}", "".join(traceback.format_exception(error)).replace("{", "(").replace("}", ")"))
+        violation = str(world.broken) if world.broken is not None else ""
+        story = world.told_story() if world.tracing or violation else []
+        return Result(world.seed, self.profile.name, violation, world.counts, story, seconds)
+
+    def _clear_up(self) -> None:
+        world, loop = self.world, self.world.loop
+        world.ended = True
+        for host in world.hosts:
+            for process in list(host.processes):
+                process.kill("cleared up")
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def simulate(seed: int, bug: Bug = NO_BUG, *, trace: bool = False, profile: str = "") -> Result:
+    """One seed."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        return Simulation(seed, bug, trace, profile).run()
+    finally:
+        if was:
+            gc.enable()
+
+
+__all__ = ["Result", "Shape", "Simulation", "simulate"]
