@@ -42,12 +42,16 @@ class DeadMan:
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._timer = ctypes.c_void_p()
+        self._there = False  # the kernel's first timer has the number 0, which looks like no timer at all
         event = _SigEvent(None, signal.SIGKILL, 0)
         if self._libc.timer_create(CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._timer)):
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        self._there = True
 
     def set(self, deadline: float) -> None:
-        """Kill at this time of the boot clock unless set again; 0 disarms."""
+        """Kill at this time of the boot clock unless set again; 0 disarms. Nothing happens after `close`."""
+        if not self._there:
+            return
         at = max(time.monotonic() + 0.001, time.monotonic() + deadline - boottime()) if deadline else 0.0
         whole = int(at)
         spec = _TimerSpec(_TimeSpec(0, 0), _TimeSpec(whole, int((at - whole) * 1e9)))
@@ -55,7 +59,7 @@ class DeadMan:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
     def close(self) -> None:
-        """Disarm for good."""
-        if self._timer:
+        """Disarm for good. Idempotent."""
+        if self._there:
+            self._there = False
             self._libc.timer_delete(self._timer)
-            self._timer = ctypes.c_void_p()

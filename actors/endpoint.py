@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 
 import msgspec
 
-from towline.actors.identity import host_id, is_alive
+from towline.actors.identity import host_id, is_alive, start_time
+
+SOCKET_DIR = "towline-leader-"
+"""How the name of a socket's folder begins; process and start time follow."""
+SOCKET = "leader.sock"
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -41,8 +46,40 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 def make_socket_dir() -> Path:
-    """A new private folder for a socket (paths of unix sockets are short, a store's may not be)."""
-    return Path(tempfile.mkdtemp(prefix="towline-"))
+    """A new private folder for a socket (paths of unix sockets are short, a store's may not be).
+
+    Its name says whose it is; what leaders that were killed left behind goes now (P8).
+    """
+    sweep()
+    pid = os.getpid()
+    return Path(tempfile.mkdtemp(prefix=f"{SOCKET_DIR}{pid}-{start_time(pid):.0f}-"))
+
+
+def sweep() -> None:
+    """Remove socket folders of this user whose process is gone. Nobody may answer there either: /tmp may be shared with
+    processes that are counted by another kernel."""
+    for path in Path(tempfile.gettempdir()).glob(SOCKET_DIR + "*"):
+        pid, _, rest = path.name.removeprefix(SOCKET_DIR).partition("-")
+        started = rest.partition("-")[0]
+        if not (pid.isdigit() and started.isdigit()) or is_alive(int(pid), float(started)):
+            continue
+        try:
+            if path.lstat().st_uid == os.getuid() and not _answers(path / SOCKET):
+                drop_socket_dir(path)  # a link is left alone
+        except FileNotFoundError:
+            continue  # somebody else swept it
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        caller.settimeout(1.0)
+        try:
+            caller.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:
+            return True  # it is there, and slow
+    return True
 
 
 def drop_socket_dir(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import NamedTuple
@@ -25,25 +26,44 @@ def host_id() -> HostId:
 def start_time(pid: int) -> float:
     """When a process began, in clock ticks since boot; 0.0 if there is none or it is a zombie (it runs nothing)."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_bytes()  # a process may bear any bytes as its name
     except OSError:
         return 0.0
-    fields = stat[stat.rindex(")") + 2 :].split()
-    return 0.0 if fields[0] in "ZX" else float(fields[19])
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return 0.0 if fields[0] in b"ZX" else float(fields[19])
 
 
 def is_alive(pid: int, started: float) -> bool:
     """Is this very process still there? Only to be asked about pids of this host and namespace."""
-    return pid > 0 and start_time(pid) == started
+    return pid > 0 and started > 0.0 and start_time(pid) == started
 
 
 def open_pidfd(pid: int, started: float) -> int | None:
-    """A file descriptor that becomes readable when this very process ends, or None if it has ended."""
+    """A file descriptor that becomes readable when this very process ends, or None if it has ended.
+
+    Raises OSError where that cannot be found out (no descriptor is left): that is no proof of a death.
+    """
+    if not is_alive(pid, started):
+        return None
     try:
         fd = os.pidfd_open(pid)
-    except (ProcessLookupError, OSError):
+    except ProcessLookupError:
         return None
     if is_alive(pid, started):
         return fd
     os.close(fd)
     return None
+
+
+def kill(pid: int, started: float) -> bool:
+    """SIGKILL this very process, never one that has its number now. Was it there?"""
+    fd = open_pidfd(pid, started)
+    if fd is None:
+        return False
+    try:
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(fd)
+    return True

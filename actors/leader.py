@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import uuid
 from typing import Any
 
 import ray
@@ -13,7 +15,6 @@ from towline.actors.pool import Pool
 from towline.actors.service import LeaderService
 from towline.engine.errors import TowlineError
 from towline.stores.store import Store
-
 
 LINGER_S = 30.0
 """How long a failed leader still answers its driver."""
@@ -26,6 +27,7 @@ class Plan:
         self, store_url: str, *, create: bool, takeover: bool, workers: int, config: LeaderConfig, name: str, address: str,
         sys_path: list[str], cwd: str, detached: bool,
     ) -> None:  # fmt: skip
+        self.leader = uuid.uuid4().hex  # the same for all incarnations
         self.store_url, self.create, self.takeover, self.workers = store_url, create, takeover, workers
         self.config, self.name, self.address = config, name, address
         self.sys_path, self.cwd, self.detached = sys_path, cwd, detached
@@ -80,10 +82,16 @@ class RayLeader:
     async def _lead(self) -> LeaderService:
         plan = self._plan
         store = await Store.open(plan.store_url, create=plan.create and not self._restarted)
-        service = LeaderService(store, plan.config, on_roster=self._roster_changed, asks_may_repeat=self._restarted)
+        service = LeaderService(
+            store, plan.config, on_roster=self._roster_changed, asks_may_repeat=self._restarted, name=plan.leader
+        )
         try:
-            # the incarnation that Ray restarted is dead by Ray's word; the fence makes that safe (P4)
-            await service.start(takeover=plan.takeover or self._restarted, actor=plan.name, address=plan.address)
+            # The incarnation that Ray restarted is dead by Ray's word, and the fence makes that safe (P4). But if somebody
+            # else took the store from it, a restart is no reason to take it back.
+            again = plan.leader if self._restarted else ""
+            await service.start(
+                takeover=plan.takeover and not again, actor=plan.name, address=plan.address, successor_of=again
+            )
         except BaseException:
             await service.drop()
             raise
@@ -100,19 +108,24 @@ class RayLeader:
         has had nothing to run for a while, because nobody else would ever end it."""
         performer, config = service.performer, self._plan.config
         while self._plan.detached and config.exit_when_idle_s and not performer.finished.is_set():
-            if not await performer.idle(3600.0):
-                continue
-            await asyncio.sleep(config.exit_when_idle_s)
-            if service.core.idle():
-                await self.close()
-                ray.actor.exit_actor()  # type: ignore[no-untyped-call]  # Ray's own
+            with contextlib.suppress(TowlineError):  # it failed, and `finished` is set
+                if await performer.idle(3600.0):
+                    await asyncio.sleep(config.exit_when_idle_s)
+                    if service.core.idle():
+                        await self.close()
+                        self._exit()
         await performer.finished.wait()
         if performer.failure is not None and not self._closing:
             assert self._pool is not None
             await self._pool.close()
             await service.drop()
             await asyncio.sleep(LINGER_S)  # its driver may still ask why
-            ray.actor.exit_actor()  # type: ignore[no-untyped-call]  # Ray's own: an intended exit is not restarted
+            self._exit()
+
+    @staticmethod
+    def _exit() -> None:
+        """End this process for good. Ray's exit_actor works inside of calls only."""
+        ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
     def _roster_changed(self) -> None:
         if self._pool is not None:

@@ -78,17 +78,18 @@ class Performer:
 
     def feed(self, event: ev.Event) -> None:
         """Let something happen. Never blocks; never raises on bad input."""
-        if self.failure is not None:
+        if self.finished.is_set():
             return
         try:
-            effects = self.core.handle(event, self.clock.now())
+            for effect in self.core.handle(event, self.clock.now()):
+                self._perform(effect)
         except Exception as error:
             # a broken invariant: what is in memory can no longer be trusted, what is in the journal can
             logger.exception("the leader stops at event %r", type(event).__name__)
             self.over(TowlineError(f"the leader stopped at a broken invariant: {error}"))
             return
-        for effect in effects:
-            self._perform(effect)
+        if self.finished.is_set():
+            return
         if not self.core.idle():
             self._idle.clear()
         self._arm()
@@ -163,6 +164,8 @@ class Performer:
             except Exception as error:
                 self.over(error if isinstance(error, TowlineError) else TowlineError(f"the journal failed: {error!r}"))
                 return
+            if self.finished.is_set():
+                return  # over meanwhile: nothing more is told
             self._committed += len(batch)
             self.committed_bytes += sum(map(len, batch))
             while self._waiting and self._waiting[0][0] <= self._committed:
@@ -170,19 +173,22 @@ class Performer:
             self.feed(ev.Committed(self._committed, started))
 
     def over(self, error: TowlineError | None) -> None:
-        """The leader is over: closed, or fenced, or its store failed. Nothing more is told (R5)."""
+        """The leader is over: closed, or fenced, or its store failed. Nothing more is told (R5). The first word counts."""
+        if self.finished.is_set():
+            return
         self.failure = error
-        if error is not None:
-            for worker in self.core.sessions:
-                self._kill(worker, f"its leader is over: {error}")
+        self.finished.set()
+        self._idle.set()
+        self._waiting.clear()
+        if self._timer is not None:
+            self._timer.cancel()
         for future in self._tells.values():
             if not future.done():
                 future.set_exception(error or UsageError("the leader has closed"))
         self._tells.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-        self.finished.set()
-        self._idle.set()
+        if error is not None:
+            for worker in list(self.core.sessions):
+                self._kill(worker, f"its leader is over: {error}")
 
     async def aclose(self) -> None:
         """Cancel what is still running; idempotent."""
@@ -201,11 +207,14 @@ class Performer:
             UsageError: the core refused.
             TowlineError: the leader failed before it could tell.
         """
-        if self.failure is not None:
-            raise self.failure
+        self._refuse_if_over()
         token, future = self._ticket()
         self.feed(make(token))
         return await future
+
+    def _refuse_if_over(self) -> None:
+        if self.finished.is_set():
+            raise self.failure or UsageError("the leader has closed")
 
     def _ticket(self) -> tuple[int, asyncio.Future[object]]:
         self._token += 1
@@ -218,6 +227,7 @@ class Performer:
         if self.failure is not None:
             raise self.failure
         if self._committed < self._appended:
+            self._refuse_if_over()
             token, future = self._ticket()
             self._waiting.append((self._appended, fx.Tell(token, True, None)))
             await future

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 import ray
 
 from towline.actors.capture import FileCapture
+from towline.actors.clock import boottime
 from towline.actors.config import LeaderConfig
 from towline.actors.endpoint import Endpoint
-from towline.actors.identity import host_id, start_time
+from towline.actors.identity import host_id, open_pidfd, start_time
 from towline.actors.leasefile import LeaseFile
 from towline.actors.runner import make_runner
 from towline.actors.stream import Stream, StreamClosed
-from towline.actors.supervisor import MARK, Orders
+from towline.actors.supervisor import MARK, Orders, kill_marked
 from towline.actors.worker import Worker
 from towline.engine.worker import Identity
 
 ENDPOINT_S = 10.0
 """Longest wait for Ray to say where the leader listens."""
+
+
+DETACH = 'exec 3<&0; "$@" <&3 3<&- & echo $!'
+"""Shell: start a command that is nobody's child and say its pid. A worker that ends kills its own children (Ray sees to it), and
+the supervisor has yet to kill what the worker started."""
 
 
 class SupervisorGuard:
@@ -31,22 +41,43 @@ class SupervisorGuard:
     touches = True
 
     def __init__(self, worker: str, touch_s: float) -> None:
-        self._lease = LeaseFile()
-        self._orders = Orders(worker, os.getpid(), start_time(os.getpid()), self._lease.path, touch_s=touch_s)
+        self._lease = LeaseFile(worker=worker)
+        self._orders = Orders(worker, os.getpid(), start_time(os.getpid()), self._lease.fd, touch_s=touch_s)
         env = {k: v for k, v in os.environ.items() if k != MARK}  # the mark is what the supervisor kills by
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "towline.actors.supervisor"], stdin=subprocess.PIPE, start_new_session=True, env=env
-        )
-        self.pid = self._process.pid
+        # the shell ends at once; what it started holds the read end of stdin, and must not hold that of stdout
+        self._shell = subprocess.Popen(
+            ["/bin/sh", "-c", DETACH, "sh", sys.executable, "-m", "towline.actors.supervisor"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env=env, pass_fds=[self._lease.fd],
+        )  # fmt: skip
+        assert self._shell.stdout is not None
+        self.pid = int(self._shell.stdout.readline())
+        self._shell.wait()
+        self._lease.hide()
         self.started = start_time(self.pid)
-        self._told = False
+        self._pidfd = open_pidfd(self.pid, self.started)
+        self._tell()
+
+    def watch(self, die: Callable[[str], None]) -> None:
+        """See to it, in a thread, that the worker does not outlive its supervisor nor, should that one be frozen, its lease."""
+        threading.Thread(target=self._watch, args=(die,), name="towline-guard", daemon=True).start()
+
+    def _watch(self, die: Callable[[str], None]) -> None:
+        while self.is_up(wait_s=min(1.0, max(0.01, (self._lease.deadline or boottime() + 1.0) - boottime()))):
+            if self._lease.deadline and boottime() >= self._lease.deadline:
+                die("its lease has ended")
+        die("its supervisor is gone")
 
     def point_at(self, endpoint: Endpoint) -> None:
         """Tell the supervisor where the leader listens now."""
         self._orders = msgspec.structs.replace(self._orders, socket=endpoint.socket, token=endpoint.token)
-        assert self._process.stdin is not None
-        self._process.stdin.write(msgspec.json.encode(self._orders) + b"\n")
-        self._process.stdin.flush()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Its first orders come at once: it guards the worker before there is a leader, too."""
+        assert self._shell.stdin is not None
+        with suppress(OSError):  # it is gone; `is_up` says so
+            self._shell.stdin.write(msgspec.json.encode(self._orders) + b"\n")
+            self._shell.stdin.flush()
 
     def deadline(self) -> float:
         return self._lease.deadline
@@ -57,8 +88,13 @@ class SupervisorGuard:
     def obey(self, epoch: int) -> None:
         self._lease.obey(epoch)
 
-    def is_up(self) -> bool:
-        return self._process.poll() is None
+    def is_up(self, wait_s: float = 0.0) -> bool:
+        """Is it there, and for `wait_s` more seconds?"""
+        if self._pidfd is None:
+            return False
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return not poll.poll(1000 * wait_s)
 
 
 @ray.remote
@@ -73,6 +109,7 @@ class RayWorker:
         if cwd and os.path.isdir(cwd):  # noqa: PTH112 - a string that came over the wire
             os.chdir(cwd)
         self._leader = leader
+        self._name = worker
         self._endpoint: Endpoint | None = None
         self._guard = SupervisorGuard(worker, config.touch_s)
         host = host_id()
@@ -107,13 +144,18 @@ class RayWorker:
 
     def run(self) -> None:
         """Run jobs until the leader says stop; then leave the roster and end the process."""
-        self._worker.start()
-        self._worker.run()
-        self._worker.say_goodbye("stopped")
-        self._worker.stop()
+        try:
+            self._guard.watch(self._die)
+            self._worker.start()
+            self._worker.run()
+            self._worker.say_goodbye("stopped")
+            self._worker.stop()
+        except BaseException as error:  # a process that goes on without running jobs would keep those it holds
+            self._die(f"{type(error).__name__}: {error}")
         ray.actor.exit_actor()  # type: ignore[no-untyped-call]  # Ray's own
 
-    @staticmethod
-    def _die(why: str) -> None:
-        """At once, whatever runs: the supervisor ends what it started."""
+    def _die(self, why: str) -> None:
+        """At once, whatever runs: the supervisor ends what it started. If that is gone, it is done here."""
+        if not self._guard.is_up():
+            kill_marked(self._name)
         os._exit(70)

@@ -71,10 +71,13 @@ class LeaderService:
         *,
         on_roster: Callable[[], None] | None = None,
         asks_may_repeat: bool = False,
+        name: str = "",
     ) -> None:
         """`on_roster` hears of workers that come and go; `asks_may_repeat` says that drivers may ask again what an earlier
-        incarnation of this leader was asked (Ray repeats the calls that a restart cut off)."""
+        incarnation of this leader was asked (Ray repeats the calls that a restart cut off). `name` goes into the journal, the
+        same for all incarnations; a new one by default."""
         self.store = store
+        self.name = name or uuid.uuid4().hex
         self.config = config
         self.clock = SystemClock()
         self.endpoint: endpoint.Endpoint | None = None
@@ -104,14 +107,14 @@ class LeaderService:
 
     # ------------------------------------------------------------------------------------------------- start, stop
 
-    async def start(self, *, takeover: bool, actor: str = "", address: str = "") -> None:
-        """Claim and restore, then listen and write `leader.json`.
+    async def start(self, *, takeover: bool, actor: str = "", address: str = "", successor_of: str = "") -> None:
+        """Claim and restore, then listen and write `leader.json`. The leader of the name `successor_of` is known to be dead.
 
         Raises:
             StoreLocked: somebody else leads (or may lead) and `takeover` was not given.
         """
-        self._writer, core = await self._claim(takeover)
-        leader = uuid.uuid4().hex
+        self._writer, core = await self._claim(takeover, successor_of)
+        leader = self.name
         host = host_id()
         now = self.clock.now()
         started = start_time(os.getpid())
@@ -123,7 +126,7 @@ class LeaderService:
         self._performer = Performer(core, self._writer, self.clock, send=self._send, kill=self._kill)
         opened = [] if core.ledger.next_seq else [model.Opened(self.store.uuid, towline_version(), now.wall)]
         token = endpoint.secure_token()
-        path = self._socket_dir / "leader.sock"
+        path = self._socket_dir / endpoint.SOCKET
         self._server = stream.StreamServer(token, self.on_frame, self.on_close)
         await self._server.start(path)
         self.endpoint = endpoint.Endpoint(
@@ -137,12 +140,12 @@ class LeaderService:
         await self.store.put_endpoint(endpoint.encode(self.endpoint))
         self._spawn(self._look_around(), "towline-check")
 
-    async def _claim(self, takeover: bool) -> tuple[JournalWriter, LeaderCore]:
+    async def _claim(self, takeover: bool, successor_of: str) -> tuple[JournalWriter, LeaderCore]:
         reader = await JournalReader.open(self.store.objects)
         core = await replay.restore(self.store, reader)
         led = core.ledger.led
         expected: int | None = None
-        if led is not None and not core.ledger.closed and not takeover:
+        if led is not None and not core.ledger.closed and not takeover and led.leader != successor_of:
             here = host_id()
             same = (here.boot_id, here.pid_namespace) == (led.boot_id, led.pid_namespace)
             if same and is_alive(led.pid, led.started):

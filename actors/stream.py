@@ -11,6 +11,7 @@ import hmac
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -20,6 +21,12 @@ from towline.engine.errors import TowlineError
 TOKEN_CHARS = 64
 MAX_FRAME = 1 << 30
 """Bytes; a longer announcement is not a frame of ours."""
+TOKEN_S = 10.0
+"""A peer that has not sent the token by then is hung up on."""
+CLOSE_S = 1.0
+"""How long a closing server lets what is queued go out."""
+SEND_S = 60.0
+"""A peer that takes nothing for so long is as good as gone."""
 
 _LENGTH = struct.Struct("<I")
 
@@ -36,12 +43,18 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._trusted = False
+        self._patience: asyncio.TimerHandle | None = None
         self.worker = ""
         """Set by the owner once the peer has said Hello."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
         self._server.connections.add(self)
+        self._patience = asyncio.get_running_loop().call_later(TOKEN_S, self._late)
+
+    def _late(self) -> None:
+        if not self._trusted:
+            self.abort()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -54,6 +67,7 @@ class Connection(asyncio.Protocol):
                 return
             del self._buffer[:TOKEN_CHARS]
             self._trusted = True
+            self._calm()
         buffer, at = self._buffer, 0
         frames: list[bytes] = []
         while len(buffer) - at >= 4:
@@ -69,7 +83,13 @@ class Connection(asyncio.Protocol):
         for frame in frames:
             self._server.on_frame(self, frame)
 
+    def _calm(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self._calm()
         self._server.connections.discard(self)
         self._server.on_close(self)
 
@@ -79,9 +99,14 @@ class Connection(asyncio.Protocol):
             self._transport.writelines((_LENGTH.pack(len(frame)), frame))
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up, once what is queued has gone out."""
         if self._transport is not None:
             self._transport.close()
+
+    def abort(self) -> None:
+        """Hang up at once."""
+        if self._transport is not None:
+            self._transport.abort()
 
 
 class StreamServer:
@@ -108,13 +133,18 @@ class StreamServer:
             self._server.close()
         for connection in list(self.connections):
             connection.close()
+        until = time.monotonic() + CLOSE_S
+        while self.connections and time.monotonic() < until:
+            await asyncio.sleep(0.001)
+        for connection in list(self.connections):
+            connection.abort()  # it does not take what was sent to it
         await asyncio.sleep(0)
 
 
 class Stream:
     """The blocking end: `send` from any thread, `receive` from one."""
 
-    def __init__(self, path: str, token: str, timeout_s: float = 10.0) -> None:
+    def __init__(self, path: str, token: str, timeout_s: float = 10.0, send_s: float = SEND_S) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._lock = threading.Lock()
         self._buffer = bytearray()
@@ -122,13 +152,16 @@ class Stream:
             self._socket.settimeout(timeout_s)
             self._socket.connect(path)
             self._socket.sendall(token.encode())
+            # blocking again, but a send to a peer that reads nothing ends some time (the receiving thread is not to be affected)
             self._socket.settimeout(None)
+            seconds, part = divmod(send_s, 1.0)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(seconds), int(part * 1e6)))
         except OSError as error:
             self._socket.close()
             raise StreamClosed(f"no leader answers at {path}: {error}") from None
 
     def send(self, *frames: bytes) -> None:
-        """Send whole frames in order. Raises StreamClosed."""
+        """Send whole frames in order. Raises StreamClosed; the stream is of no use then."""
         data = b"".join(part for frame in frames for part in (_LENGTH.pack(len(frame)), frame))
         try:
             with self._lock:
@@ -149,7 +182,7 @@ class Stream:
                 if timeout_s is not None and not self._readable(timeout_s):
                     return None
                 data = self._socket.recv(1 << 20)
-            except OSError as error:
+            except (OSError, ValueError) as error:  # ValueError: it was closed in another thread
                 raise StreamClosed(str(error)) from None
             if not data:
                 raise StreamClosed("the leader hung up")
@@ -161,6 +194,10 @@ class Stream:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         return bool(poll.poll(timeout_s * 1000))
+
+    def fileno(self) -> int:
+        """For poll: readable means that `receive(0.0)` may have something. Ask it until it has nothing."""
+        return self._socket.fileno()
 
     def close(self) -> None:
         """Hang up; a `receive` in another thread ends with StreamClosed."""

@@ -8,6 +8,7 @@ until the leader says that it is committed.
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ from towline.engine import model
 from towline.engine.errors import TowlineError, UsageError
 from towline.engine.ids import unpack_uuid
 from towline.engine.worker import FLUSH_S, Identity, Todo, WorkerCore
+
+logger = logging.getLogger("towline")
 
 ASK_S = 300.0
 """Longest wait for a value that the leader reads from the store."""
@@ -109,7 +112,14 @@ class Worker:
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
         self._line: Line | None = None
+        self._joined: Line | None = None
+        """The line, once the leader on it has welcomed us and was handed what we had for it."""
+        self._heard = False
+        """Has anything come on the present line?"""
         self._over = False
+        self._ended = threading.Event()
+        self._crash: BaseException | None = None
+        """What ended the thread that keeps the line, if it was no end of ours."""
         self._asks: dict[int, list[Any]] = {}
         self._ask_numbers = itertools.count(1)
         self._answered = threading.Condition()
@@ -119,7 +129,7 @@ class Worker:
         """Let the first exception of a body out of `run`."""
         self._touched = 0.0
         self._runner = make_runner(self)
-        self._keeper = threading.Thread(target=self._keep_line, name="towline-line", daemon=True)
+        self._keeper = threading.Thread(target=self._keep, name="towline-line", daemon=True)
 
     # ------------------------------------------------------------------------------------------------- running jobs
 
@@ -143,6 +153,8 @@ class Worker:
                 if todo is not None:
                     specs, functions = self.core.take_specs()
                     break
+                if self._crash is not None:
+                    raise TowlineError(f"the worker lost its line to the leader: {self._crash!r}") from self._crash
                 if self._over or self.core.refused or until():
                     return None
                 if self.core.stopping and not self.core.holds_anything():
@@ -186,8 +198,7 @@ class Worker:
             else:
                 ending = model.Ending(job.row, job.counter, output, failure, growth, stored, began, elapsed)
                 frames += self.core.ended(job, ending, boottime())
-            line = self._line
-        self._send(line, frames)
+            self._send(frames)
         if self.raise_errors and error is not None:
             raise error
 
@@ -210,13 +221,12 @@ class Worker:
         """The newest output of a job that is no parent (a reference inside a value)."""
         with self._lock:
             # it may be an earlier job of this very rope, whose outcome has not been handed in yet
-            frames, line = self.core.flush(boottime()), self._line
-        self._send(line, frames)
+            self._send(self.core.flush(boottime()))
         value: bytes | None = self.ask("output", {"uuid": uuid, "index": index})
         return value
 
     def ask(self, verb: str, payload: Any) -> Any:
-        """Ask the leader and wait; asks again after a broken stream.
+        """Ask the leader and wait; asks again after a broken stream. Never before the leader has what was handed in before.
 
         Raises:
             TowlineError: it refused, or nobody answered for ASK_S.
@@ -230,7 +240,7 @@ class Worker:
             try:
                 sent_on: Line | None = None
                 while not slot and boottime() < until and not self._over:
-                    line = self._line
+                    line = self._joined
                     if line is not None and line is not sent_on:
                         sent_on = line
                         try:
@@ -241,7 +251,8 @@ class Worker:
             finally:
                 del self._asks[number]
         if not slot:
-            raise TowlineError(f"the leader did not answer {verb!r} for {ASK_S:.0f} s")
+            why = "the worker ends" if self._over else f"there was none for {ASK_S:.0f} s"
+            raise TowlineError(f"the leader has not answered {verb!r}: {why}")
         answer: model.Answer = slot[0]
         value = msgspec.msgpack.decode(answer.payload)
         if not answer.ok:
@@ -250,45 +261,54 @@ class Worker:
 
     # ------------------------------------------------------------------------------------------------- the line
 
+    def _keep(self) -> None:
+        try:
+            self._keep_line()
+        except BaseException as error:
+            logger.exception("the worker cannot keep its line")
+            with self._lock:
+                self._crash = error
+                self._news.notify_all()
+            self._die(f"it cannot keep its line: {error!r}")
+
     def _keep_line(self) -> None:
         pause = RECONNECT_S
         while not self._over:
             line = self._connect()
-            if line is None:
-                if not self._guard.is_up():
-                    self._die("its supervisor is gone")
-                time.sleep(pause)
-                pause = min(1.0, 2 * pause)
-                continue
-            pause = RECONNECT_S
-            try:
-                with self._lock:
-                    frames = self.core.connected(boottime())
-                line.send(*map(model.encode, frames))
-                self._line = line
-                with self._answered:
-                    self._answered.notify_all()
-                self._listen(line)
-            except StreamClosed:
-                pass  # the leader went away; a new one will answer, or the lease ends
+            if line is not None:
+                self._heard = False
+                self._talk(line)
+                if self._heard:
+                    pause = RECONNECT_S
+            elif not self._guard.is_up():
+                self._die("its supervisor is gone")
+            self._ended.wait(pause)
+            pause = min(1.0, 2 * pause)
+
+    def _talk(self, line: Line) -> None:
+        """Until the line breaks: a new leader will answer, or the lease ends."""
+        try:
             with self._lock:
-                self._line = None
+                line.send(*map(model.encode, self.core.connected(boottime())))
+                self._line = line
+            self._listen(line)
+        except (StreamClosed, msgspec.DecodeError):
+            pass
+        finally:
+            with self._lock:
+                self._line = self._joined = None
                 self.core.disconnected()
             line.close()
 
     def _listen(self, line: Line) -> None:
+        given_up = False
         while not self._over:
             busy = not self.core.is_idle()
             self._touch(line)
-            data = line.receive(FLUSH_S if busy else 1.0)
+            data = line.receive(FLUSH_S if busy else min(1.0, self.core.touch_s / 2))
             if not self._guard.is_up():
                 self._die("its supervisor is gone")
-            if data is None:
-                with self._lock:
-                    frames = self.core.tick(boottime())
-                self._send(line, frames)
-                continue
-            frame = model.decode_to_worker(data)
+            frame = model.decode_to_worker(data) if data is not None else None
             if isinstance(frame, model.Answer):
                 with self._answered:
                     if frame.number in self._asks:
@@ -296,23 +316,39 @@ class Worker:
                     self._answered.notify_all()
                 continue
             with self._lock:
-                frames = self.core.received(frame, boottime())
-                self._guard.extend(self.core.deadline)
-                if isinstance(frame, model.Welcome):
-                    self._guard.obey(self.core.epoch)
-                self._news.notify_all()
-            self._send(line, frames)
-            if isinstance(frame, model.Refused):
-                self._die(self.core.refused)  # in process this returns: the line stays, to say goodbye on
+                if frame is None:
+                    self._send(self.core.tick(boottime()))
+                    continue
+                self._heard = True
+                self._take(frame)
+            if isinstance(frame, model.Welcome):
+                with self._answered:
+                    self._joined = line
+                    self._answered.notify_all()
+            if self.core.refused and not given_up:
+                given_up = True  # where that does not end the process, what a body yet comes to is still handed in
+                self._die(self.core.refused)
+
+    def _take(self, frame: model.ToWorker) -> None:
+        """One frame of the leader, under the lock."""
+        now = boottime()
+        self._send([*self.core.received(frame, now), *self.core.tick(now)])
+        self._guard.extend(self.core.deadline)
+        if isinstance(frame, model.Welcome):
+            self._guard.obey(self.core.epoch)
+        self._news.notify_all()
 
     def _touch(self, line: Line) -> None:
         """Renew the lease, where no supervisor does."""
         now = boottime()
         if not self._guard.touches and now >= self._touched + self.core.touch_s:
             self._touched = now
-            self._send(line, [self.core.touch(now)])
+            with self._lock:
+                self._send([self.core.touch(now)])
 
-    def _send(self, line: Line | None, frames: Sequence[model.ToLeader]) -> None:
+    def _send(self, frames: Sequence[model.ToLeader]) -> None:
+        """To be called under the lock that the frames were made under: their order counts (an Ack is for all before it)."""
+        line = self._line
         if line is None or not frames:
             return  # kept by the core; handed in again after the next Welcome
         try:
@@ -322,13 +358,22 @@ class Worker:
 
     def say_goodbye(self, cause: str) -> None:
         """Leave the roster: nothing runs here any more."""
-        self._send(self._line, [model.Goodbye(self.core.identity.worker, cause)])
+        with self._lock:
+            self._send([model.Goodbye(self.core.identity.worker, cause)])
 
     def stop(self) -> None:
-        """End both threads' loops."""
-        with self._lock:
-            self._over = True
-            self._news.notify_all()
+        """End both threads' loops. Safe to call twice, from any thread."""
+        self._over = True
+        self._ended.set()
         line = self._line
         if line is not None:
-            line.close()
+            line.close()  # without the lock: a thread may be sending under it
+        with self._lock:
+            self._news.notify_all()
+        with self._answered:
+            self._answered.notify_all()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until the thread that keeps the line has ended."""
+        if self._keeper.is_alive() and self._keeper is not threading.current_thread():
+            self._keeper.join(timeout_s)

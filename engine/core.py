@@ -272,6 +272,7 @@ class LeaderCore:
         rows = [r for r in range(graph.size) if graph.state[r] not in ENDED]
         self._append(model.Steered("stop", rows_bytes(rows), int(S.STOPPED), self._now.wall, run="stopped"))
         self._stop_tokens.append(event.token)
+        self._known_open.clear()  # nobody waits for the rest of a submission that was stopped
         for session in self.sessions.values():
             if session.held:
                 self._out.append(fx.Kill(session.worker, "the run was stopped"))
@@ -315,7 +316,7 @@ class LeaderCore:
 
     def idle(self) -> bool:
         """Is nothing left to run: every job ended or behind one that failed, and no submission still arriving?"""
-        if self._gates or any(self.ledger.counts[s] for s in ACTIVE):
+        if self._gates or self._stop_tokens or any(self.ledger.counts[s] for s in ACTIVE):
             return False
         return not any(flow.uuid in self._known_open for flow in self.ledger.open_flows())
 

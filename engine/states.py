@@ -64,6 +64,16 @@ LEGAL: dict[JobState, frozenset[JobState]] = {
 }
 
 
+def transitions_table() -> str:
+    """LEGAL as the Markdown table that docs/ARCHITECTURE.md shows: one row a state, a mark where it may go."""
+    head = "| from \\ to | " + " | ".join(to.label for to in JobState) + " |"
+    rule = "| --- |" + " :-: |" * len(JobState)
+    rows = [
+        f"| **{old.label}** | " + " | ".join("x" if new in LEGAL[old] else " " for new in JobState) + " |" for old in JobState
+    ]
+    return "\n".join([head, rule, *rows, ""])
+
+
 class EdgeKind(IntEnum):
     """What a parent means to its child (low two bits of the stored byte)."""
 

@@ -285,13 +285,13 @@ class JournalReader:
         at = max(start, HEAD_BYTES)
         parsed = await _work(len(data), lambda: self._parse_open(known, data[at - start :], at))
         end = parsed.end
+        if known.whole or believed:
+            await self._objects.sync(segment.key)  # of a whole segment it is the name that may not be durable yet
         if not known.whole:
-            if believed:
-                await self._objects.sync(segment.key)
-                if check_next and await self._exists(segment_key(segment.number + 1)):
-                    return False
-            else:
+            if not believed:
                 end = max(at, parsed.appended_at)
+            elif check_next and await self._exists(segment_key(segment.number + 1)):
+                return False
         if start == 0 or end > start:
             await _work(len(data), lambda: known.grow(data[: end - start], _cut(parsed, end), verified=True))
         return True

@@ -195,12 +195,12 @@ def is_torn(data: bytes, pos: int, at: int, seed: int) -> bool:
     it?"""
     if len(data) - pos < HEADER.size:
         lost = MARK.startswith(data[pos : pos + len(MARK)]) or not any(data[pos : pos + ALIGN])
-    elif (back := _back(data, pos, at, seed)) is None:
-        lost = _sector_missing(data, pos, pos + HEADER.size, at, pos)
+    elif _back(data, pos, at, seed) is None:
+        lost = _sector_missing(data, pos, pos + HEADER.size, at)
     else:
         _, length, _, _, _, _, flags, _, _ = HEADER.unpack_from(data, pos)
         end = pos + record_bytes(length)
-        lost = end > len(data) or (not flags & UNMASKABLE and _sector_missing(data, pos, end, at, pos - back))
+        lost = end > len(data) or (not flags & UNMASKABLE and _sector_missing(data, pos, end, at))
     return lost and not _appended_later(data, pos, at, seed)
 
 
@@ -213,12 +213,11 @@ def _back(data: bytes, pos: int, at: int, seed: int) -> int | None:
     return int(back) if mark == MARK and crc == right else None
 
 
-def _sector_missing(data: bytes, start: int, stop: int, at: int, append: int) -> bool:
-    """Is a sector that `data[start:stop]` touches all zero, as far as its append (which began at `append`) reaches
-    in it?"""
+def _sector_missing(data: bytes, start: int, stop: int, at: int) -> bool:
+    """Is a sector that `data[start:stop]` touches all zero from `start` on?"""
     first = start - (at + start) % SECTOR
     for sector in range(first, stop, SECTOR):
-        piece = data[max(sector, append, 0) : sector + SECTOR]
+        piece = data[max(sector, start) : sector + SECTOR]
         if len(piece) >= ALIGN and not piece.strip(b"\0"):
             return True
     return False

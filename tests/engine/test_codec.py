@@ -35,9 +35,12 @@ scalars = (
     | st.uuids()
     | st.sampled_from([Colour.RED, Colour.GREEN, Bits.A | Bits.B, PurePosixPath("a/b"), int, len, Frozen(1)])
 )
-keys = st.recursive(scalars, lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=2), max_leaves=3)
+# deferred, because hypothesis would print what it is made of
+keys = st.deferred(
+    lambda: st.recursive(scalars, lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=2), max_leaves=3)
+)
 values = st.recursive(
-    scalars,
+    st.deferred(lambda: scalars),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.tuples(inner, inner)
@@ -71,7 +74,12 @@ def same(a: Any, b: Any) -> bool:
 
 
 def _typed(value: Any) -> str:
-    return f"{type(value)} {sorted(map(_typed, value)) if isinstance(value, frozenset) else repr(value)}"
+    """A text that is the same for the same value, whatever order its sets are walked in."""
+    if isinstance(value, frozenset):
+        return f"frozenset {sorted(map(_typed, value))}"
+    if isinstance(value, tuple):
+        return f"tuple {list(map(_typed, value))}"
+    return f"{type(value)} {value!r}"
 
 
 @settings(max_examples=300, deadline=None)

@@ -135,7 +135,8 @@ class Desk:
 
     def pull(self, worker: str = "w1", number: int = 0, *, epoch: int | None = None, **what: object) -> None:
         """A Pull frame; see `model.Pull` for the rest."""
-        self.feed(ev.Said(model.Pull(worker, number, epoch or self.core.epoch, **what)))  # type: ignore[arg-type]
+        frame = model.Pull(worker, number, self.core.epoch if epoch is None else epoch, **what)  # type: ignore[arg-type]  # as given
+        self.feed(ev.Said(frame))
 
     def complete(self, jobs: list[model.LeasedJob], worker: str = "w1", number: int = 1) -> None:
         self.pull(worker, number, plain=plain([(job.row, job.counter) for job in jobs]))

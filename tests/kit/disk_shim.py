@@ -48,7 +48,7 @@ class DiskShim(Os):
         self.cut_at: int | None = None
         """Number of the call at which the power goes."""
         self.fail_fsync_at: int | None = None
-        """Number of the call from which on the next fsync of a file reports EIO."""
+        """Number of the call from which on the next fsync of a file or folder reports EIO."""
 
     def _load(self, path: str) -> _File | _Folder:
         """What lies there already is durable."""
@@ -97,11 +97,14 @@ class DiskShim(Os):
         self._fds[fd].live += whole
         return len(whole)
 
-    def fsync(self, fd: int) -> None:
-        self._step()
+    def _may_fail(self) -> None:
         if self.fail_fsync_at is not None and self.calls > self.fail_fsync_at:
             self.fail_fsync_at = None
             raise OSError(5, "Input/output error")
+
+    def fsync(self, fd: int) -> None:
+        self._step()
+        self._may_fail()
         self._fds[fd].durable = len(self._fds[fd].live)
 
     def sync_file(self, path: str) -> None:
@@ -112,6 +115,7 @@ class DiskShim(Os):
 
     def fsync_dir(self, path: str) -> None:
         self._step()
+        self._may_fail()
         folder = self._nodes.get(path)
         if isinstance(folder, _Folder):  # above the shim's root everything is durable
             _apply(folder.durable, folder.pending)

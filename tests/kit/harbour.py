@@ -275,8 +275,8 @@ class Harbour:
 
     def settle(self) -> Naive:
         """No more faults: everything that can end does."""
-        for _ in range(200):
-            if self.core.idle() and not self._busy():
+        for turn in range(200):
+            if turn > 2 and self.core.idle() and not self._busy():
                 break
             self._round()
         else:

@@ -6,7 +6,6 @@ only after its head has stood still for a whole lease, a living one only by take
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from typing import TYPE_CHECKING, Any
 
@@ -83,23 +82,17 @@ class SimLeader:
         self.led_at = self.world.now
         sim.leads(self, led.epoch)
         self.performer.start(led, opened)
-        process.spawn(self._watch_commit_loop())
         for joined in list(core.ledger.roster.values()):
             self._watch(joined)
         await self.performer.barrier()
         sim.publish(self)
         process.spawn(self._look_around())
         await self.performer.finished.wait()
+        if type(self.performer.failure) is TowlineError:
+            self.world.violate(f"engine: {self.performer.failure} (cause: {sim.logged()})")
         await process.wait(self.world.rng.uniform(0.001, 0.5))
         await self.writer.close()
         process.kill("closed" if self.performer.failure is None else f"over: {self.performer.failure}")
-
-    async def _watch_commit_loop(self) -> None:
-        """An engine error in the commit loop must not pass in silence."""
-        await asyncio.wait([self.performer._task])
-        task = self.performer._task
-        if not task.cancelled() and task.exception() is not None and not self.world.ended and self.process.alive:
-            raise task.exception()
 
     async def _claim(self) -> LeaderCore:
         """As `LeaderService._claim`."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from tests.simulation.world import Host, Process, World
 
 
@@ -20,6 +22,21 @@ class Owner(Protocol):
     def on_frame(self, end: End, data: bytes) -> None: ...
 
     def on_close(self, end: End) -> None: ...
+
+
+TICK_S = 1e-6
+"""Frames of one stream arrive at least this far apart."""
+
+
+class Frame:
+    """A frame's words, decoded only if somebody reads the story."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __str__(self) -> str:
+        words = msgspec.msgpack.decode(self._data)
+        return str(words)[:160]
 
 
 class End:
@@ -47,9 +64,10 @@ class End:
         network = self.stream.network
         world = network.world
         now = world.loop.now
-        at = max(self._last, now + network.delay(self.process.host, self.peer.process.host))
+        # strictly later than the frame before: the loop's timers do not keep the order of equal times
+        at = max(self._last + TICK_S, now + network.delay(self.process.host, self.peer.process.host))
         self._last = at
-        world.loop.call_later(at - now, self._arrive, data)
+        world.loop.call_at(at, self._arrive, data)
         process.step("after a message is sent")
 
     def _arrive(self, data: bytes) -> None:
@@ -59,14 +77,16 @@ class End:
             return
         until = stream.network.cut_until(self.process.host, to.process.host)
         if until:
-            self._last = max(self._last, until)
-            stream.network.world.loop.call_later(until - stream.network.world.now + 1e-6, self._arrive, data)
+            self._last = max(self._last, until) + TICK_S
+            stream.network.world.loop.call_at(self._last, self._arrive, data)
             return
         to.process.enter(to._deliver, data)
 
     def _deliver(self, data: bytes) -> None:
         if self.closed:
             return
+        if self.stream.network.world.tracing:
+            self.stream.network.world.note("{} <- {}: {}", self.process.name, self.peer.process.name, Frame(data))
         self.process.step("before a message is handled")
         self.owner.on_frame(self, data)
         self.process.step("after a message is handled")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from collections import Counter
 from typing import Any, NamedTuple
 
@@ -30,6 +31,22 @@ from towline.stores.journal.reader import JournalReader
 
 MOST_S = 400.0
 """After this much simulated time without an end the run counts as stuck."""
+
+
+class _Log(logging.Handler):
+    """Keeps what the product logs: a leader that stops at a broken invariant says so there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+_LOG = _Log()
+logging.getLogger("towline").addHandler(_LOG)
+logging.getLogger("towline").propagate = False
 
 
 class Result(NamedTuple):
@@ -171,6 +188,10 @@ class Simulation:
             self.world.violate(f"P4: {leader.process.name} and {self._epochs[epoch]} both lead epoch {epoch}")
         self._epochs[epoch] = leader.process.name
         self.oracle.leader_ends = len(self._epochs) - 1 - self._poison_crashes
+
+    def logged(self) -> str:
+        """The last thing that the product logged."""
+        return _LOG.lines[-1] if _LOG.lines else "nothing was logged"
 
     def leader_ended(self, leader: SimLeader) -> None:
         """For the story."""
@@ -479,6 +500,7 @@ class Simulation:
 
 def simulate(seed: int, bug: Bug = NO_BUG, *, trace: bool = False, profile: str = "") -> Result:
     """One seed."""
+    _LOG.lines.clear()
     was = gc.isenabled()
     gc.disable()
     try:

@@ -1,22 +1,23 @@
-"""The processes of one driver, and nobody else's: found by a mark in their environment and by parentage.
+"""The processes of one trial, and nobody else's: those that bear its folder in environment, command line or open files.
 
-Ray overwrites the environment of a process when it names it, so a mark alone would miss some. The tormentor therefore adopts
-orphans (Linux's subreaper): whatever one of its drivers started stays below it in the tree.
+Each of the three alone would miss some: Ray overwrites environment and command line of a process when it names it, and what has
+only just begun has no log open yet. (Adopting orphans would find all of them, but Ray's processes see by losing their parent to
+process 1 that they are to end.)
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
-PR_SET_CHILD_SUBREAPER = 36
+GONE = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 
 class Process(NamedTuple):
@@ -24,48 +25,34 @@ class Process(NamedTuple):
 
     pid: int
     role: str
-    """leader, worker, supervisor, ray (any other of Ray), driver or other."""
+    """leader, worker, supervisor, driver, listener, or ray: any other."""
     started: float
     text: str
 
 
-def adopt_orphans() -> None:
-    """From now on what loses its parent below us becomes our child."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+def of(folder: Path) -> list[Process]:
+    """All processes of a folder; zombies are none."""
+    mark = str(folder).encode()
+    found = (look(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _bears(entry, mark))
+    return [process for process in found if process is not None and process.pid != os.getpid()]
 
 
-def reap(spare: Iterable[int]) -> None:
-    """Bury adopted children; those in `spare` belong to somebody who waits for them."""
-    known = set(spare)
-    for child in psutil.Process().children():
-        if child.pid not in known:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(child.pid, os.WNOHANG)
-
-
-def below(pid: int | None = None) -> list[Process]:
-    """Everything that lives below a process (None: below this one), zombies left out."""
-    try:
-        found = psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-    return [process for one in found if (process := _look(one)) is not None]
+def _bears(entry: Path, mark: bytes) -> bool:
+    with contextlib.suppress(OSError):
+        if mark in (entry / "environ").read_bytes() or mark in (entry / "cmdline").read_bytes():
+            return True
+        return any(mark in os.readlink(os.fsencode(link)) for link in (entry / "fd").iterdir())
+    return False
 
 
 def look(pid: int) -> Process | None:
     """What a process is, if it lives."""
     try:
-        return _look(psutil.Process(pid))
-    except psutil.NoSuchProcess:
-        return None
-
-
-def _look(one: psutil.Process) -> Process | None:
-    try:
-        if one.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+        one = psutil.Process(pid)
+        if one.status() in GONE:
             return None
         text = " ".join(one.cmdline()) or one.name()
-        return Process(one.pid, role_of(text), one.create_time(), text)
+        return Process(pid, role_of(text), one.create_time(), text.strip())
     except psutil.NoSuchProcess:
         return None
 
@@ -78,18 +65,17 @@ def role_of(text: str) -> str:
         ("towline.actors.supervisor", "supervisor"),
         ("tests.torture.subject", "driver"),
         ("tests.torture.listener", "listener"),
-        ("ray", "ray"),
     ):
         if sign in text:
             return role
-    return "other"
+    return "ray"
 
 
 def is_up(process: Process) -> bool:
     """Does this very process live (a zombie does not)?"""
     try:
         one = psutil.Process(process.pid)
-        return one.create_time() == process.started and one.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        return one.create_time() == process.started and one.status() not in GONE
     except psutil.NoSuchProcess:
         return False
 
@@ -104,13 +90,11 @@ def send(process: Process, number: signal.Signals) -> bool:
     return False
 
 
-def wait_gone(processes: Iterable[Process], patience_s: float, spare: Iterable[int] = ()) -> list[Process]:
+def wait_gone(processes: Iterable[Process], patience_s: float) -> list[Process]:
     """Wait until all are gone; those that are not after `patience_s` seconds."""
     until = time.monotonic() + patience_s
-    left = list(processes)
+    left = [process for process in processes if is_up(process)]
     while left and time.monotonic() < until:
-        reap(spare)
+        time.sleep(0.05)
         left = [process for process in left if is_up(process)]
-        if left:
-            time.sleep(0.05)
     return left

@@ -11,7 +11,6 @@ import sys
 import time
 from statistics import median
 
-from tests.torture import processes
 from tests.torture.trial import KINDS, Trial
 
 BATCH = 12
@@ -36,7 +35,6 @@ def main() -> int:
     kinds = given.kinds.split(",")
     if unknown := set(kinds) - set(KINDS):
         parser.error(f"unknown kinds: {', '.join(sorted(unknown))}")
-    processes.adopt_orphans()
     trials: list[Trial] = []
     while (left := given.rounds - sum(len(trial.faults) for trial in trials)) > 0 and len(trials) <= 3 * given.rounds:
         seed = given.seed + len(trials)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,11 +52,6 @@ class Driver(NamedTuple):
         """The end of what it said."""
         return self.said.read_text(errors="replace")[-1500:]
 
-    def all(self) -> list[Process]:
-        """It and everything that it started (while it lives)."""
-        me = processes.look(self.process.pid)
-        return [*([me] if me else []), *processes.below(self.process.pid)]
-
 
 class Trial:
     """See the module. Use as a context manager: whatever still lives at the end is ended."""
@@ -79,12 +74,12 @@ class Trial:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for process in processes.below():
-            if any(process.pid == one for one in self._pids()) or str(self.folder) in process.text or process.role != "other":
-                processes.send(process, signal.SIGKILL)
-        processes.wait_gone(processes.below(), GONE_S, self._pids())
         for popen in self._popens():
+            popen.kill()
             popen.wait()
+        for process in processes.of(self.folder):
+            processes.send(process, signal.SIGKILL)
+        processes.wait_gone(processes.of(self.folder), GONE_S)
         if not self.violations and error[0] is None:
             shutil.rmtree(self.folder)
 
@@ -122,12 +117,13 @@ class Trial:
     def _popens(self) -> list[subprocess.Popen[bytes]]:
         return [driver.process for driver in self._drivers] + ([self._listener] if self._listener else [])
 
-    def _pids(self) -> list[int]:
-        return [popen.pid for popen in self._popens()]
-
     def roles(self, *wanted: str) -> list[Process]:
-        """The driver's processes of these roles."""
-        return [process for process in self.driver.all() if process.role in wanted]
+        """The processes of these roles."""
+        return [process for process in processes.of(self.folder) if process.role in wanted]
+
+    def driven(self) -> list[Process]:
+        """Everything but the subscriber: what a driver has started, as long as there is one driver only."""
+        return [process for process in processes.of(self.folder) if process.role != "listener"]
 
     def endpoint(self) -> dict[str, Any]:
         """What `leader.json` says, or nothing."""
@@ -141,10 +137,10 @@ class Trial:
         """Has the driver ended?"""
         return self.driver.process.poll() is not None
 
-    def ends_after(self, at: float) -> bool:
-        """Has a body ended that began after this boot time?"""
+    def ends_after(self, at: float, but: Container[int] = ()) -> bool:
+        """Has a body ended that began after this boot time, in a process that is none of `but`?"""
         found = oracle.executions(list(oracle.read_log(self.folder / "log")))
-        return any(run.began > at and run.ended is not None for run in found.values())
+        return any(run.began > at and run.ended is not None and run.pid not in but for run in found.values())
 
     def note(self, text: str) -> None:
         """A violation."""
@@ -155,7 +151,6 @@ class Trial:
         """Wait for something; a violation if it does not come. False also if the driver ends before."""
         until = time.monotonic() + patience_s
         while not holds():
-            processes.reap(self._pids())
             if time.monotonic() > until:
                 self.note(f"{what}: not within {patience_s:.0f} s (seed {self.seed})")
                 return False
@@ -219,7 +214,7 @@ class Trial:
                 self.note(f"the subscriber ended: {(self.folder / 'out' / 'listener').read_text()}")
             self._listener.kill()
             self._listener.wait()
-        for left in processes.wait_gone(processes.below(), GONE_S, self._pids()):
+        for left in processes.wait_gone(processes.of(self.folder), GONE_S):
             self.note(f"P8: process {left.pid} ({left.role}) was left behind: {left.text[:200]}")
         self.found = oracle.judge(self.folder, self.jobs)
         for violation in self.found.violations:
@@ -248,7 +243,7 @@ class Trial:
         guarded = self._worker_of(victim)
         if not processes.send(victim, signal.SIGKILL):
             return False
-        for left in processes.wait_gone(guarded, GONE_S, self._pids()):
+        for left in processes.wait_gone(guarded, GONE_S):
             self.note(f"worker {left.pid} outlives its supervisor")
         return True
 
@@ -258,20 +253,20 @@ class Trial:
 
     def do_driver(self) -> bool:
         """The driver; its Ray and all that runs there must end by itself."""
-        everything = self.driver.all()
+        everything = self.driven()
         self.driver.process.kill()
         self.driver.process.wait()
         self._all_gone(everything, "its driver was killed")
         return True
 
     def _all_gone(self, those: list[Process], why: str) -> None:
-        for left in processes.wait_gone(those, GONE_S, self._pids()):
+        for left in processes.wait_gone(those, GONE_S):
             self.note(f"P8: process {left.pid} ({left.role}) lives on although {why}: {left.text[:200]}")
             processes.send(left, signal.SIGKILL)
 
     def do_ray(self) -> bool:
         """All processes of Ray; the driver sees it, and ends."""
-        everything = self.driver.all()
+        everything = self.driven()
         for process in everything:
             if process.role in ("ray", "leader", "worker"):
                 processes.send(process, signal.SIGKILL)
@@ -293,9 +288,10 @@ class Trial:
         if not leaders or not processes.send(leaders[0], signal.SIGSTOP):
             return False
         first, at, epoch = self.driver, boottime(), self.endpoint().get("epoch", 0)
-        everything = first.all()
+        everything = self.driven()
         self.driver = self._drive("takeover")
-        self.wait("a takeover", lambda: self.endpoint().get("epoch", 0) > epoch and self.ends_after(at))
+        workers = {one.pid for one in everything if one.role == "worker"}
+        self.wait("a takeover", lambda: self.endpoint().get("epoch", 0) > epoch and self.ends_after(at, workers))
         for left in processes.wait_gone([one for one in everything if one.role == "worker"], 0.0):
             self.note(f"P2: worker {left.pid} of the frozen leader lives while another leader grants")
         time.sleep(self.rng.random())

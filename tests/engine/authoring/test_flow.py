@@ -145,7 +145,8 @@ def test_flows_can_be_added_to_and_taken_from() -> None:
     assert more.job_uuids == (one.uuid, two.uuid)
     assert made.job_uuids == (one.uuid,)
     assert (more - two).job_uuids == (one.uuid,)
-    assert ([*more, add(1)]).jobs[0].uuid == one.uuid
+    more_still = more + [add(1)]  # noqa: RUF005 - the operator is the test
+    assert more_still.jobs[0].uuid == one.uuid
     with pytest.raises(ValueError, match="not found in flow"):
         made - add(5)
     with pytest.raises(TypeError):

@@ -13,7 +13,15 @@ from towline.stores.errors import SegmentGone
 from towline.stores.journal import records
 from towline.stores.journal.positions import Positions
 from towline.stores.journal.reader import JournalReader
-from towline.stores.journal.segments import Header, pack_header, segment_key
+from towline.stores.journal.segments import (
+    HEAD_BYTES,
+    Accepted,
+    Header,
+    encode_accepted,
+    pack_header,
+    segment_key,
+    unpack_header,
+)
 from towline.stores.objects.local import LocalObjects
 from towline.stores.objects.memory import MemoryObjects
 
@@ -217,6 +225,19 @@ async def test_with_an_unjudged_claim_behind_it_only_what_was_appended_upon_coun
         assert await payloads(reader) == [b"1", b"2", b"3", b"4"], "C judged: it was in time"
 
 
+async def test_a_judgement_that_a_later_claim_may_void_is_not_believed():
+    memory = MemoryObjects()
+    writer = await claim(memory, "A")
+    await writer.commit([b"1"])
+    await writer.commit([b"2"])
+    await claim(memory, "B")
+    assert await payloads(memory) == [b"1", b"2"]
+    await link_empty(memory, 3)
+    assert await payloads(memory) == [b"1"], "B's judgement is its last append, and C has not judged it"
+    await claim(memory, "C")
+    assert await payloads(memory) == [b"1", b"2"]
+
+
 async def test_what_a_reader_has_shown_it_goes_on_showing():
     memory = MemoryObjects()
     writer = await claim(memory)
@@ -272,6 +293,32 @@ async def test_a_damaged_chain_is_named(memory):
         await writer.commit([who.encode()])
     memory._held[segment_key(2)] = other._held[segment_key(2)]
     with pytest.raises(CorruptionError):
+        await payloads(memory)
+
+
+async def test_other_content_with_right_checksums_breaks_the_hash(memory):
+    other = MemoryObjects(appendable=memory.appendable)
+    for objects, payload in ((memory, b"true"), (other, b"fake")):
+        await (await claim(objects, "A")).commit([payload])
+        await (await claim(objects, "B")).commit([b"b"])
+    key = segment_key(1 if memory.appendable else 2)
+    memory._held[key] = other._held[key]
+    with pytest.raises(CorruptionError, match=f"{key}: its hash is not the one that was accepted, at offset 0"):
+        await payloads(memory)
+
+
+async def test_a_judgement_with_another_chain_is_refused():
+    memory = MemoryObjects()
+    for who in "ABC":
+        writer = await claim(memory, who)
+        await writer.commit([who.encode()])
+    held = memory._held[segment_key(3)]
+    header = unpack_header(bytes(held.data)[:HEAD_BYTES], "k")
+    accepted = Accepted([(2, 1, bytes(32))], 2, bytes(32))
+    seed = records.seed_of(header.nonce)
+    first = records.encode([encode_accepted(accepted)], kind=records.ACCEPTED, at=HEAD_BYTES, back=0, seq=2, seed=seed).data
+    held.data = bytearray(pack_header(header) + first)
+    with pytest.raises(CorruptionError, match=f"{segment_key(3)}: its `Accepted` record, at offset 128, does not fit"):
         await payloads(memory)
 
 

@@ -111,6 +111,8 @@ def test_a_whole_segment_cannot_be_torn():
     assert segments.read_head(data, 7, len(data), "k").accepted
     with pytest.raises(CorruptionError, match=f"has {len(data) - 1} bytes but was written with {len(data)}"):
         segments.read_head(data[:-1], 7, len(data) - 1, "k")
+    with pytest.raises(CorruptionError, match=f"header is damaged, at offset {HEAD_BYTES}"):
+        segments.read_head(whole + bytes(len(data) - HEAD_BYTES), 7, len(data), "k")
 
 
 def test_a_segment_under_a_wrong_name_is_refused():

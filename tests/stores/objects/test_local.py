@@ -257,6 +257,15 @@ TestAgainstTheModel = AgainstTheModel.TestCase
 TestAgainstTheModel.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
 
 
+async def test_versions_carry_a_time_that_never_comes_twice(tmp_path, monkeypatch):
+    """Inode numbers are used again, and a kernel's clock stands still for milliseconds."""
+    times = [local._unique_ns() for _ in range(1000)]
+    assert times == sorted(set(times))
+    monkeypatch.setattr(local, "_unique_ns", lambda: 1234567890123456789)
+    await LocalObjects(tmp_path).put("k", b"1")
+    assert (tmp_path / "k").stat().st_mtime_ns == 1234567890123456789
+
+
 def test_the_url_is_the_absolute_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert LocalObjects("here").url == str(Path(tmp_path) / "here")

@@ -1,0 +1,1 @@
+"""Who is measured: towline and others, each behind the same four verbs (`base`), on the same shapes."""

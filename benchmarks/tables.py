@@ -1,0 +1,98 @@
+"""A report in words and columns: the same rows for the terminal and for docs/BENCHMARKS.md."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from towline.benchmarks.report import AIMS, BARS, BASELINE, ChainMeasured, Measured, Report
+
+HEADER = (
+    "shape", "jobs", "engine", "durability", "seconds, median (min to max)", "jobs/s", f"x {BASELINE}",
+    "building (s)", f"x {BASELINE}, with building", "bar, aim",
+)  # fmt: skip
+NUMERIC = frozenset({1, 4, 5, 6, 7, 8, 9})
+"""Columns that stand flush right."""
+
+
+def row(report: Report, measured: Measured) -> tuple[str, ...]:
+    """One line of the table."""
+    seconds = measured.run_s
+    bar = "" if measured.peer == BASELINE or measured.shape not in BARS else f"{BARS[measured.shape]:g}, {AIMS[measured.shape]:g}"
+    return (
+        measured.shape,
+        f"{measured.jobs:,}",
+        measured.peer,
+        measured.durability,
+        f"{median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})",
+        f"{measured.rate:,.0f}" if measured.jobs > 1 else "",
+        times(report.ratio(measured)),
+        "" if measured.peer == BASELINE else f"{median(measured.build_s):.2f}",
+        times(report.ratio(measured, with_building=True)),
+        bar,
+    )
+
+
+def times(ratio: float | None) -> str:
+    """A multiple for people: one digit behind the point below 10."""
+    if ratio is None:
+        return ""
+    return f"{ratio:.2f}" if ratio < 1 else f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
+
+
+def rows(report: Report) -> list[tuple[str, ...]]:
+    """All lines, in the order of measurement."""
+    return [row(report, measured) for measured in report.results]
+
+
+def chain_rows(chain: ChainMeasured) -> list[tuple[str, str]]:
+    """The long chain, one fact a line."""
+    return [
+        ("jobs in the chain", f"{chain.jobs:,}"),
+        ("durability", chain.durability),
+        ("run by", "one process, without Ray" if chain.local else "leader and worker on local Ray"),
+        ("built in", f"{chain.build_s:.2f} s"),
+        ("submitted and acknowledged in", f"{chain.submit_s:.2f} s, jobs running meanwhile"),
+        ("everything killed (SIGKILL) after", f"{chain.killed_at:,} jobs, {chain.first_s:.2f} s"),
+        ("outcomes that the restored leader had", f"{chain.kept:,}"),
+        ("restored in", f"{chain.restore_s:.2f} s"),
+        ("the rest, worker's start included", f"{chain.rest_s:.2f} s"),
+        ("time per job", f"{chain.per_job_s * 1e6:.1f} µs"),
+        (f"time per job in a chain of {chain.small_jobs:,}", f"{chain.small_per_job_s * 1e6:.1f} µs"),
+        ("ratio (at most 2)", f"{chain.ratio:.2f}"),
+        ("leader's memory per job", f"{chain.leader_bytes_per_job:,.0f} B"),
+        ("store per job", f"{chain.store_bytes / chain.jobs:,.0f} B"),
+    ]
+
+
+def machine_line(report: Report) -> str:
+    """Where it was measured, in one sentence."""
+    here = report.machine
+    versions = ", ".join(f"{name} {number}" for name, number in here.versions.items())
+    return (
+        f"{here.cpu}, {here.cores} cores, {here.memory_bytes / 2**30:.0f} GiB, {here.system}, stores on {here.filesystem} "
+        f"(fsync {here.fsync_s * 1e3:.2f} ms), load {here.load_1min:g} before; Python {here.python}, {versions}; {here.measured}"
+    )
+
+
+def show(report: Report) -> None:
+    """Print what a report holds."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if report.results:
+        table: Any = Table(title=f"median of {report.repeats}, peers interleaved")
+        for number, name in enumerate(HEADER):
+            table.add_column(name, justify="right" if number in NUMERIC else "left")
+        for line in rows(report):
+            table.add_row(*line)
+        console.print(table)
+    if report.chain is not None:
+        facts: Any = Table(title="a long chain, killed half way", show_header=False)
+        facts.add_column()
+        facts.add_column(justify="right")
+        for fact in chain_rows(report.chain):
+            facts.add_row(*fact)
+        console.print(facts)
+    console.print(machine_line(report), soft_wrap=True, highlight=False)
