@@ -6,12 +6,13 @@ The frames are the same bytes as between machines; only the stream is two queues
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import queue
 import threading
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -25,6 +26,10 @@ from towline.actors.stream import StreamClosed
 from towline.actors.worker import Worker
 from towline.engine.worker import Identity
 from towline.stores.store import Store
+
+
+JOIN_S = 5.0
+"""How long a closing leader waits for its worker's second thread."""
 
 
 class _Pipe:
@@ -119,12 +124,24 @@ class LocalClient:
         self._service = service
 
     def begin(self, verb: str, payload: Any = None) -> Future[Any]:
-        """Ask without waiting; questions are taken in order."""
-        return asyncio.run_coroutine_threadsafe(self._service.ask(verb, payload), self._loop)
+        """Ask without waiting; questions are taken in order. Raises ConnectionError once the leader has closed."""
+        asking = self._service.ask(verb, payload)
+        try:
+            return asyncio.run_coroutine_threadsafe(asking, self._loop)
+        except RuntimeError:
+            asking.close()
+            raise ConnectionError("the leader has closed") from None
 
     def ask(self, verb: str, payload: Any = None, timeout_s: float | None = None) -> Any:
-        """Ask and wait. Raises TimeoutError, or what the leader refuses with."""
-        return self.begin(verb, payload).result(timeout_s)
+        """Ask and wait. Raises TimeoutError, ConnectionError, or what the leader refuses with."""
+        future = self.begin(verb, payload)
+        try:
+            return future.result(timeout_s)
+        except TimeoutError:
+            future.cancel()
+            raise
+        except CancelledError:
+            raise ConnectionError("the leader has closed") from None
 
 
 class LocalLeader:
@@ -135,23 +152,24 @@ class LocalLeader:
         self._thread = threading.Thread(target=self._loop.run_forever, name="towline-leader", daemon=True)
         self._thread.start()
         self._idle = False
+        self._state = threading.Lock()
         self._busy = False
+        """Does the caller's thread run jobs?"""
         self._closed = False
         self._worker: Worker | None = None
         self._guard: _TimerGuard | None = None
-        self._watching: asyncio.Task[None] | None = None
         try:
+            self._guard = _TimerGuard()
             self._service = self._call(self._start(store_url, create, takeover, config))
         except BaseException:
+            if self._guard is not None:
+                self._guard.close()
             self._end_loop()
             raise
         self.client = LocalClient(self._loop, self._service)
-        self._guard = _TimerGuard()
-        pipe_lock = threading.Lock()
 
         def connect() -> _PipeLine | None:
-            with pipe_lock:
-                return None if self._closed else _Pipe(self._loop, self._service).line
+            return None if self._closed else _Pipe(self._loop, self._service).line
 
         host = host_id()
         identity = Identity(
@@ -177,7 +195,7 @@ class LocalLeader:
     @staticmethod
     async def _start(store_url: str, create: bool, takeover: bool, config: LeaderConfig) -> LeaderService:
         store = await Store.open(store_url, create=create)
-        service = LeaderService(store, config)
+        service = LeaderService(store, config)  # closes the store, too
         try:
             await service.start(takeover=takeover)
         except BaseException:
@@ -186,7 +204,13 @@ class LocalLeader:
         return service
 
     def _call(self, coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        """In the leader's loop. Ctrl-C cancels it there, and waits for what it then does."""
+        task: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return task.result()
+        except KeyboardInterrupt:
+            task.cancel()
+            raise
 
     def run_jobs_until_idle(
         self,
@@ -204,50 +228,77 @@ class LocalLeader:
         worker = self._worker
         assert worker is not None
         worker.around, worker.raise_errors = around, raise_immediately
+        with self._state:
+            if self._closed:
+                return
+            self._busy = True
         self._idle = False
         watching = asyncio.run_coroutine_threadsafe(self._watch(), self._loop)
-        self._busy = True
         try:
             worker.run(lambda: self._idle)
         finally:
-            self._busy = False
-            watching.cancel()
+            with contextlib.suppress(RuntimeError):
+                watching.cancel()
+            with self._state:
+                self._busy = False
+                if worker.core.refused or worker.core.stopping:
+                    worker.say_goodbye("it was told to end")  # whoever closes the leader waits for it
         if self._service.performer.failure is not None:
             raise self._service.performer.failure
 
     async def _watch(self) -> None:
         """Wake the caller's thread when the run is idle, or over."""
         performer = self._service.performer
-        while not self._idle:
-            self._idle = await performer.idle(3600.0) if performer.failure is None else True
-        assert self._worker is not None
-        self._worker.wake()
+        try:
+            while not await performer.idle(3600.0):
+                pass
+        finally:  # whatever it is that has ended
+            self._idle = True
+            assert self._worker is not None
+            self._worker.wake()
 
     def _refused(self, why: str) -> None:
         """The leader is closing or was fenced while a body ran: what it yields will be refused; begin nothing more."""
         assert self._worker is not None
-        if not self._busy:
-            self._worker.say_goodbye(why)
+        with self._state:
+            if not self._busy:
+                self._worker.say_goodbye(why)
         self._worker.wake()
 
     def close(self) -> None:
-        """A clean end. Idempotent."""
-        if self._closed:
-            return
-        assert self._worker is not None
-        assert self._guard is not None
-        if not self._busy:
-            self._worker.say_goodbye("closing")
-        self._call(self._service.close())
-        self._closed = True
-        self._worker.stop()
-        self._guard.close()
-        self._end_loop()
+        """A clean end: a body that runs in another thread is waited for, and nothing begins after it. Idempotent."""
+        with self._state:
+            if self._closed:
+                return
+            self._closed = True
+            assert self._worker is not None
+            assert self._guard is not None
+            if not self._busy:
+                self._worker.say_goodbye("closing")
+        try:
+            # however long it takes: were the body left to its lease, the timer would end this whole process
+            self._call(self._service.close(patience_s=None))
+        finally:
+            self._worker.stop()
+            self._worker.join(JOIN_S)
+            self._end_loop()
+            if not self._busy:
+                self._guard.close()  # else a body runs that another leader may give away: let the timer end it (P2)
 
     def _end_loop(self) -> None:
+        """Whoever still waits for the loop is told that it has gone."""
+        asyncio.run_coroutine_threadsafe(self._clear(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _clear(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()
+        await self._loop.shutdown_default_executor()
 
 
 def start(

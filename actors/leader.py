@@ -16,6 +16,12 @@ from towline.actors.service import LeaderService
 from towline.engine.errors import TowlineError
 from towline.stores.store import Store
 
+GATHER_S = 0.2
+"""A restarted leader waits this long for the calls that Ray repeats, to begin with the first of them."""
+
+TURN_S = 60.0
+"""Longest wait for a call that should have come before."""
+
 LINGER_S = 30.0
 """How long a failed leader still answers its driver."""
 
@@ -34,20 +40,28 @@ class Plan:
 
 
 class Turns:
-    """Lets numbered callers go one after the other."""
+    """Lets numbered callers go one after the other. `first` None: it goes by the lowest of those that come at the beginning."""
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, first: int | None) -> None:
         self._next = first
+        self._lowest: int | None = None
         self._waiting: dict[int, asyncio.Event] = {}
 
     async def wait(self, number: int) -> None:
-        """Until it is this number's turn."""
+        """Until it is this number's turn, or nobody has come for the turns before it for TURN_S."""
+        if self._next is None:
+            self._lowest = number if self._lowest is None else min(number, self._lowest)
+            await asyncio.sleep(GATHER_S)
+            if self._next is None:
+                self._next = self._lowest
         if number > self._next:
-            await self._waiting.setdefault(number, asyncio.Event()).wait()
+            event = self._waiting.setdefault(number, asyncio.Event())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(event.wait(), TURN_S)
 
-    def next(self) -> None:
-        """The present one has begun."""
-        self._next += 1
+    def done(self, number: int) -> None:
+        """This one has begun, or never will."""
+        self._next = max(self._next or 0, number + 1)
         event = self._waiting.pop(self._next, None)
         if event is not None:
             event.set()
@@ -151,14 +165,16 @@ class RayLeader:
     async def ask_in_turn(self, client: str, number: int, verb: str, payload: Any = None) -> Any:
         """`ask`, begun in the order of a client's numbers (0, 1, ...), however the calls arrive."""
         if client not in self._turns:
-            # a restarted leader goes on with whatever comes first: what came before was the old one's
-            self._turns[client] = Turns(number if self._restarted else 0)
+            # a restarted leader goes on with what Ray repeats: what came before was the old one's
+            self._turns[client] = Turns(None if self._restarted else 0)
         turns = self._turns[client]
         await turns.wait(number)
-        await self.start()
-        asking = asyncio.ensure_future(self.ask(verb, payload))
-        await asyncio.sleep(0)  # it has begun: the event is fed
-        turns.next()
+        try:
+            await self.start()
+            asking = asyncio.ensure_future(self.ask(verb, payload))
+            await asyncio.sleep(0)  # it has begun: the event is fed
+        finally:
+            turns.done(number)
         return await asking
 
     async def close(self) -> None:

@@ -191,9 +191,8 @@ class Performer:
                 self._kill(worker, f"its leader is over: {error}")
 
     async def aclose(self) -> None:
-        """Cancel what is still running; idempotent."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """Cancel what is still running; whoever still waits is told that the leader has closed. Idempotent."""
+        self.over(None)
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -25,6 +26,11 @@ SETTLE_S = 2.0
 
 SOONEST_S = 0.2
 """Pause before a worker is replaced; doubles with each one that died without having joined, up to 30 s."""
+
+
+def name_of(worker: str) -> str:
+    """A worker's name in Ray."""
+    return f"towline-worker-{worker}"
 
 
 class Pool:
@@ -60,8 +66,10 @@ class Pool:
 
     async def _keep(self, expected: int) -> None:
         settled = boottime() + SETTLE_S
-        while expected and boottime() < settled and len(self._joined()) < min(expected, self._target):
-            await asyncio.sleep(0.05)
+        while expected and len(self._joined()) < min(expected, self._target) and (left := settled - boottime()) > 0:
+            self._news.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), left)
         while not self._closed:
             joined = self._joined()
             for worker, since in list(self._starting.items()):
@@ -84,7 +92,7 @@ class Pool:
         worker = uuid.uuid4().hex
         self._starting[worker] = boottime()
         actor = RayWorker.options(  # type: ignore[attr-defined]  # added by ray.remote
-            name=f"towline-worker-{worker}", lifetime="detached", num_cpus=1, max_restarts=0, get_if_exists=False
+            name=name_of(worker), lifetime="detached", num_cpus=1, max_restarts=0, get_if_exists=False
         ).remote(worker, self._leader, self._store_url, self._config, self._sys_path, self._cwd)
         self._handles[worker] = actor
         watcher = asyncio.get_running_loop().create_task(self._watch(worker, actor.run.remote()))
@@ -109,6 +117,9 @@ class Pool:
             await asyncio.gather(self._task, return_exceptions=True)
         for actor in self._handles.values():
             ray.kill(actor, no_restart=True)
+        for worker in self._joined() - self._handles.keys():  # an earlier incarnation of this leader started it
+            with suppress(ValueError):  # it has ended
+                ray.kill(ray.get_actor(name_of(worker)), no_restart=True)
         for watcher in list(self._watchers):
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)

@@ -59,11 +59,15 @@ class RayClient:
         done: Future[Any] = Future()
 
         def pass_on(future: Future[Any]) -> None:
+            if not done.set_running_or_notify_cancel():
+                return
             try:
                 with translated():
-                    done.set_result(future.result())
+                    answer = future.result()
             except BaseException as error:
                 done.set_exception(error)
+            else:
+                done.set_result(answer)
 
         made.add_done_callback(pass_on)
         return done
@@ -146,6 +150,7 @@ def start(
         UsageError: no cluster answers, or the store is missing, foreign, newer or locked.
     """
     own = connect_ray(address, workers)
+    leader: Any = None
     try:
         count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]  # Ray's own
         name = "towline-leader-" + hashlib.blake2b(store_url.encode(), digest_size=8).hexdigest()
@@ -160,9 +165,11 @@ def start(
         with translated():
             ray.get(leader.start.remote(), timeout=START_S)
     except BaseException as error:
+        if leader is not None:
+            ray.kill(leader, no_restart=True)  # a detached one would stay, and keep its name
         if own:
             ray.shutdown()
-        if isinstance(error, ValueError) and "already" in str(error):
+        if leader is None and isinstance(error, ValueError) and "already" in str(error):
             raise UsageError(f"a leader for {store_url} is already on this cluster: use connect() to follow it") from None
         raise
     return StartedLeader(leader, own_ray=own and not detached)

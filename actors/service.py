@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
-import signal
 import uuid
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -21,7 +21,7 @@ import msgspec
 from towline.actors import answers, endpoint, stream
 from towline.actors.clock import SystemClock
 from towline.actors.config import LeaderConfig
-from towline.actors.identity import host_id, is_alive, open_pidfd, start_time
+from towline.actors.identity import host_id, is_alive, kill, open_pidfd, start_time
 from towline.actors.perform import Performer
 from towline.engine import events as ev
 from towline.engine import model
@@ -38,6 +38,8 @@ CHECK_S = 1.0
 
 CLOSE_S = 10.0
 """How long a closing leader waits for its workers to be gone."""
+
+logger = logging.getLogger("towline")
 
 _unpack = msgspec.msgpack.decode
 _pack = msgspec.msgpack.encode
@@ -93,6 +95,7 @@ class LeaderService:
         self._writer: JournalWriter | None = None
         self._performer: Performer | None = None
         self._snapshot_at = 0
+        self._snapshotting = False
 
     @property
     def performer(self) -> Performer:
@@ -113,7 +116,8 @@ class LeaderService:
         Raises:
             StoreLocked: somebody else leads (or may lead) and `takeover` was not given.
         """
-        self._writer, core = await self._claim(takeover, successor_of)
+        core = await self._claim(takeover, successor_of)
+        assert self._writer is not None
         leader = self.name
         host = host_id()
         now = self.clock.now()
@@ -140,7 +144,7 @@ class LeaderService:
         await self.store.put_endpoint(endpoint.encode(self.endpoint))
         self._spawn(self._look_around(), "towline-check")
 
-    async def _claim(self, takeover: bool, successor_of: str) -> tuple[JournalWriter, LeaderCore]:
+    async def _claim(self, takeover: bool, successor_of: str) -> LeaderCore:
         reader = await JournalReader.open(self.store.objects)
         core = await replay.restore(self.store, reader)
         led = core.ledger.led
@@ -153,14 +157,14 @@ class LeaderService:
             if not same:
                 await self._head_stands_still(reader, led)
             expected = reader.last_segment
-        writer = await JournalWriter.claim(
+        writer = self._writer = await JournalWriter.claim(
             self.store.objects, nonce=os.urandom(16), leader=str(os.getpid()), segment_bytes=self.config.segment_bytes,
             expected_head=expected,
         )  # fmt: skip
         async for seq, payload in writer.reader.records(core.ledger.next_seq):
             core.replay(seq, payload)
         core.settle()
-        return writer, core
+        return core
 
     async def _head_stands_still(self, reader: JournalReader, led: model.Led) -> None:
         """R8: a healthy leader elsewhere appends every T/3; watch for a whole T before believing that it is gone."""
@@ -172,36 +176,48 @@ class LeaderService:
             if (reader.last_segment, reader.next_seq) != before:
                 raise StoreLocked.by(self.store.url, led.pid, led.host)
 
-    async def close(self, patience_s: float = CLOSE_S) -> None:
+    async def close(self, patience_s: float | None = CLOSE_S) -> None:
         """Stop the workers, record Closed, let go of everything. Safe to call twice.
 
-        A body that does not end within `patience_s` is left to its lease: the store is then as after a crash.
+        A body that does not end within `patience_s` (None: however long) is left to its lease: the store is then as after a
+        crash.
         """
-        if self._performer is not None and not self.performer.finished.is_set():
-            self.performer.feed(ev.Closing(0))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.performer.finished.wait(), patience_s)
-        await self.drop()
+        try:
+            if self._performer is not None and not self.performer.finished.is_set():
+                self.performer.feed(ev.Closing(0))
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.performer.finished.wait(), patience_s)
+        finally:
+            await self.drop()
 
     async def drop(self) -> None:
         """Let go of sockets, tasks and files; what the journal says stays as it is."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._performer is not None:
-            await self._performer.aclose()
-        if self._server is not None:
-            await self._server.close()
+        async with contextlib.AsyncExitStack() as stack:  # each of these, whatever becomes of the others
+            stack.push_async_callback(self.store.close)
+            if self._writer is not None:
+                stack.push_async_callback(self._writer.close)
+            stack.callback(endpoint.drop_socket_dir, self._socket_dir)
+            stack.push_async_callback(self._take_back_endpoint)
+            if self._server is not None:
+                stack.push_async_callback(self._server.close)
+            stack.callback(self._watch_nobody)
+            if self._performer is not None:
+                stack.push_async_callback(self._performer.aclose)
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _take_back_endpoint(self) -> None:
+        if self.endpoint is not None:
+            with contextlib.suppress(TowlineError):  # it is a hint, and the store may be what failed
+                await self.store.drop_endpoint(endpoint.encode(self.endpoint))
+
+    def _watch_nobody(self) -> None:
         for fds in self._watched.values():
             for fd in fds:
                 asyncio.get_running_loop().remove_reader(fd)
                 os.close(fd)
         self._watched.clear()
-        if self.endpoint is not None:
-            await self.store.drop_endpoint(endpoint.encode(self.endpoint))
-        if self._writer is not None:
-            await self._writer.close()
-        endpoint.drop_socket_dir(self._socket_dir)
 
     def _spawn(self, coroutine: Any, name: str) -> None:
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
@@ -218,23 +234,25 @@ class LeaderService:
             except FencedError as error:
                 self.performer.over(error)
                 return
-            if (
-                self.config.snapshot_bytes
-                and self.performer.committed_bytes - self._snapshot_at > self.config.snapshot_bytes
-            ):
+            except TowlineError:
+                continue  # the store cannot be asked now; the next commit is what must not fail
+            grown = self.performer.committed_bytes - self._snapshot_at
+            if self.config.snapshot_bytes and grown > self.config.snapshot_bytes and not self._snapshotting:
                 self._snapshot_at = self.performer.committed_bytes
-                await self._snapshot()
+                self._snapshotting = True
+                self._spawn(self._snapshot(), "towline-snapshot")
 
     async def _snapshot(self) -> None:
         from towline.stores import snapshots
 
-        await self.performer.barrier()
         try:
+            await self.performer.barrier()
             made = await snapshots.make_in_subprocess(self.store.url, self._committed_seq())
         except TowlineError:
             return  # the journal holds everything; the next one is tried after as many bytes again
-        if self.performer.failure is None:
-            self.performer.feed(ev.SnapshotMade(made.seq, made.key, made.digest))
+        finally:
+            self._snapshotting = False
+        self.performer.feed(ev.SnapshotMade(made.seq, made.key, made.digest))
 
     def _committed_seq(self) -> int:
         assert self._writer is not None
@@ -254,8 +272,10 @@ class LeaderService:
             return
         if isinstance(frame, model.Touch):
             self._touching = link
-            self.performer.feed(ev.Said(frame))
-            self._touching = None
+            try:
+                self.performer.feed(ev.Said(frame))
+            finally:
+                self._touching = None
             return
         if isinstance(frame, model.Hello):
             link.worker = frame.worker
@@ -292,11 +312,16 @@ class LeaderService:
             joined.pid_namespace,
         ):
             return
-        fds = []
+        fds: list[int] = []
         for pid, started in ((joined.pid, joined.started), (joined.supervisor_pid, joined.supervisor_started)):
             if pid == os.getpid():
                 continue  # an in-process worker ends with its leader
-            fd = open_pidfd(pid, started) if pid else None
+            try:
+                fd = open_pidfd(pid, started)
+            except OSError:  # no descriptor is left: its lease will tell, which takes longer
+                for other in fds:
+                    os.close(other)
+                return
             if fd is not None:
                 fds.append(fd)
         self._watched[joined.worker] = fds
@@ -331,9 +356,10 @@ class LeaderService:
                 link.send(model.encode(model.Refused(why)))
             return
         same = (host.boot_id, host.pid_namespace) == (joined.boot_id, joined.pid_namespace)
-        if same and is_alive(joined.pid, joined.started):
-            os.kill(joined.pid, signal.SIGKILL)
-        elif not same and (link := self.links.get(worker)) is not None:
+        if same:
+            with contextlib.suppress(OSError):  # not ours to kill: its lease runs out
+                kill(joined.pid, joined.started)
+        elif (link := self.links.get(worker)) is not None:
             link.send(model.encode(model.Refused(why)))
 
     # ------------------------------------------------------------------------------------------------- asking
@@ -344,6 +370,10 @@ class LeaderService:
             reply = model.Answer(ask.number, True, _pack(value))
         except TowlineError as error:
             reply = model.Answer(ask.number, False, _pack([type(error).__name__, str(error)]))
+        except Exception as error:  # whoever asked must not wait for ever
+            logger.exception("the question %r was not answered", ask.verb)
+            said = f"the question {ask.verb!r} cannot be answered: {type(error).__name__}: {error}"
+            reply = model.Answer(ask.number, False, _pack(["UsageError", said]))
         link.send(model.encode(reply))
 
     async def ask(self, verb: str, payload: Any = None) -> Any:
@@ -373,4 +403,26 @@ class LeaderService:
             await performer.barrier()
             return value | {"store": self.store.url}
         await performer.barrier()
-        return await answers.answer(self.core, self._writer.reader, verb, payload)
+        value = await answers.answer(self.core, _Committed(performer, self._writer), verb, payload)
+        await performer.barrier()  # the core may have gone on while this was put together (R5)
+        return value
+
+
+class _Committed:
+    """The journal's reader, for answers: what is not committed yet is waited for."""
+
+    def __init__(self, performer: Performer, writer: JournalWriter) -> None:
+        self._performer = performer
+        self._writer = writer
+
+    async def read(self, location: model.Location) -> bytes:
+        await self._until(location.seq)
+        return await self._writer.reader.read(location)
+
+    async def payload(self, seq: int) -> bytes:
+        await self._until(seq)
+        return await self._writer.reader.payload(seq)
+
+    async def _until(self, seq: int) -> None:
+        if seq >= self._writer.next_seq:
+            await self._performer.barrier()

@@ -321,7 +321,7 @@ class Worker:
                     continue
                 self._heard = True
                 self._take(frame)
-            if isinstance(frame, model.Welcome):
+            if isinstance(frame, model.Welcome) and frame.epoch == self.core.epoch:
                 with self._answered:
                     self._joined = line
                     self._answered.notify_all()

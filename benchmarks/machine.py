@@ -42,10 +42,15 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def durability(self) -> str:
-        """What towline's "told" means here."""
-        if self.filesystem in IN_MEMORY:
-            return f"none: fsync before told, but on {self.filesystem}"
-        return "fsync before told, local disk"
+        """See `durability_on`."""
+        return durability_on(self.filesystem)
+
+
+def durability_on(filesystem: str) -> str:
+    """What towline's "told" means for a store on this type of file system."""
+    if filesystem in IN_MEMORY:
+        return f"none: fsync before told, but on {filesystem}"
+    return "fsync before told, local disk"
 
 
 def describe(root: Path) -> Machine:

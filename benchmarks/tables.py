@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from statistics import median
 from typing import Any
 
 from towline.benchmarks.report import AIMS, BARS, BASELINE, ChainMeasured, Measured, Report
 
 HEADER = (
-    "shape", "jobs", "engine", "durability", "seconds, median (min to max)", "jobs/s", f"x {BASELINE}",
-    "building (s)", f"x {BASELINE}, with building", "bar, aim",
+    "shape", "jobs", "engine", "durability", "seconds", "min to max", "jobs/s", "x Ray", "building, s", "x Ray with it", "bar, aim"
 )  # fmt: skip
-NUMERIC = frozenset({1, 4, 5, 6, 7, 8, 9})
+"""Seconds are medians; "x Ray" is jobs/s as a multiple of the baseline's, "with it" with building the flow included."""
+
+NUMERIC = frozenset({1, 4, 5, 6, 7, 8, 9, 10})
 """Columns that stand flush right."""
+
+WIDTH = 150
+"""Columns of a terminal that is none (a pipe, a log)."""
 
 
 def row(report: Report, measured: Measured) -> tuple[str, ...]:
@@ -24,11 +29,12 @@ def row(report: Report, measured: Measured) -> tuple[str, ...]:
         f"{measured.jobs:,}",
         measured.peer,
         measured.durability,
-        f"{median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})",
+        f"{median(seconds):.2f}",
+        f"{min(seconds):.2f} to {max(seconds):.2f}",
         f"{measured.rate:,.0f}" if measured.jobs > 1 else "",
-        times(report.ratio(measured)),
+        times(report.ratio(measured)) if measured.jobs > 1 else "",
         "" if measured.peer == BASELINE else f"{median(measured.build_s):.2f}",
-        times(report.ratio(measured, with_building=True)),
+        times(report.ratio(measured, with_building=True)) if measured.jobs > 1 else "",
         bar,
     )
 
@@ -80,11 +86,11 @@ def show(report: Report) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     if report.results:
         table: Any = Table(title=f"median of {report.repeats}, peers interleaved")
         for number, name in enumerate(HEADER):
-            table.add_column(name, justify="right" if number in NUMERIC else "left")
+            table.add_column(name, justify="right" if number in NUMERIC else "left", no_wrap=number != 3)
         for line in rows(report):
             table.add_row(*line)
         console.print(table)

@@ -170,6 +170,8 @@ class LeaderCore:
         before_s = before.lease_s if before is not None else 0.0
         self.authority.begin(self._now.mono, led.lease_s, before_s, ledger.roster, closed=before is None or ledger.closed)
         self._append(led)
+        orphans = [a.row for a in ledger.alone.values() if a.worker not in ledger.roster]
+        self._charge_deaths(orphans, None, "it was gone when this leader came")
 
     def _delay_left(self, row: int, until: float) -> float:
         """Seconds; `until` is another machine's wall clock, so never more than the whole delay can have been."""
@@ -189,8 +191,7 @@ class LeaderCore:
     def _end_grace(self) -> None:
         """The time of every earlier worker that has not answered is up (R1)."""
         for worker in [w for w in sorted(self.authority.awaited) if w in self.ledger.roster]:
-            self._append(model.Left(worker, "did not answer the new leader before its lease ended", self._now.wall))
-            self.authority.answered(worker)
+            self._gone(worker, "it did not answer the new leader before its lease ended", blame=True)
 
     # ------------------------------------------------------------------------------------------------- appending
 
@@ -363,15 +364,13 @@ class LeaderCore:
                 continue  # this attempt, or one after it, has ended already; only its acknowledgement was lost
             self._take(session, h.row, h.epoch, h.counter)
             self._adopted[h.row] = h
+            session.alone |= h.row in self.ledger.alone
 
     def _take(self, session: Session, row: int, epoch: int, counter: int) -> None:
         graph, ledger = self.ledger.graph, self.ledger
-        old = graph.state[row]
-        if old == S.STOPPED:
+        if graph.state[row] == S.STOPPED:
             ledger.stopping.add(row)
-        ledger.counts[old] -= 1
-        ledger.counts[S.LEASED] += 1
-        graph.state[row] = S.LEASED
+        ledger.become(row, S.LEASED)
         graph.epoch[row], graph.counter[row] = epoch, counter
         session.held[row] = None
 
@@ -384,6 +383,7 @@ class LeaderCore:
         """No worker holds the row any more, and it has not ended. May it go again at once?"""
         ledger = self.ledger
         self._drop(session, row)
+        ledger.alone.pop(row, None)
         if row in ledger.stopping:
             ledger.stopping.discard(row)
             ledger.become(row, S.STOPPED)
@@ -416,24 +416,29 @@ class LeaderCore:
         session = self.sessions.pop(worker, None)
         if worker not in ledger.roster:
             return
-        held = list(session.held) if session is not None else []
-        lone = session is not None and session.alone and len(held) == 1
         killed = bool(self._stop_tokens) or self._close_token is not None
-        suspects = [] if killed or not blame else held
-        self._append(model.Left(worker, cause, self._now.wall, suspects=suspects))
+        suspects = list(session.held) if session is not None and blame and not killed else []
+        lone = self._ran_alone(worker, session) if blame and not killed else []
+        self._append(model.Left(worker, cause, self._now.wall, suspects=suspects, charged=lone))
+        self._charge_deaths(lone, session, cause)
         if session is not None:
-            if lone and suspects:
-                self._charge_death(session, held[0], cause)
             gate = [row for row in list(session.held) if self._let_go(session, row)]
             if gate:
                 self._gates.append((self.appended, gate))  # R9: the suspicion is committed first
         self.authority.answered(worker)
 
-    def _charge_death(self, session: Session, row: int, cause: str) -> None:
-        failure = model.Failure(FailureKind.LOST, f"the worker ended while it ran this job alone: {cause}")
-        graph = self.ledger.graph
-        self._drop(session, row)
-        self._end(session, graph.epoch[row], model.Ending(row, graph.counter[row], failure=failure))
+    def _ran_alone(self, worker: str, session: Session | None) -> list[int]:
+        """The suspect that this worker was given alone, by this leader or one before, and has not given back (R9)."""
+        given = [a.row for a in self.ledger.alone.values() if a.worker == worker]
+        return [row for row in given if session is None or list(session.held) == [row]]
+
+    def _charge_deaths(self, rows: Iterable[int], session: Session | None, cause: str) -> None:
+        for row in rows:
+            alone = self.ledger.alone[row]
+            failure = model.Failure(FailureKind.LOST, f"the worker ended while it ran this job alone: {cause}")
+            if session is not None:
+                self._drop(session, row)
+            self._end(alone.worker, alone.epoch, model.Ending(row, alone.counter, failure=failure))
 
     # ------------------------------------------------------------------------------------------------- outcomes
 
@@ -456,7 +461,7 @@ class LeaderCore:
         for ending in pull.endings:
             if self._accepts(session, ending.row, pull.epoch, ending.counter):
                 self._drop(session, ending.row)
-                self._end(session, pull.epoch, ending)
+                self._end(session.worker, pull.epoch, ending)
         for row, counter in reversed(pull.returned):
             if self._holds(session, row, pull.epoch, counter):
                 self._release(session, row)
@@ -553,7 +558,7 @@ class LeaderCore:
     def _keep(self, row: int, output: bytes) -> None:
         self._outputs.keep(row, output, self.appended + 1, self.committed)
 
-    def _end(self, session: Session, epoch: int, ending: model.Ending) -> None:
+    def _end(self, worker: str, epoch: int, ending: model.Ending) -> None:
         """An outcome that is more than bytes: decide what follows and record both as one."""
         ledger, graph, row = self.ledger, self.ledger.graph, ending.row
         if ending.failure is None and ending.growth is not None:
@@ -568,13 +573,13 @@ class LeaderCore:
         if ending.failure is None:
             if graph.first_child[row] != NIL or ending.growth is not None:
                 self._keep(row, ending.output)
-            self._append(model.Ended(session.worker, epoch, self._now.wall, ending, int(S.COMPLETED), attempts, row=graph.size))
+            self._append(model.Ended(worker, epoch, self._now.wall, ending, int(S.COMPLETED), attempts, row=graph.size))
             return
         options = ledger.specs[graph.spec[row]].options
         decision = retries.decide(options, ending.failure, attempts, ledger.deaths.get(row, 0), row)
         until = self._now.wall + decision.delay_s if decision.state is S.DELAYED else 0.0
         self._append(
-            model.Ended(session.worker, epoch, self._now.wall, ending, int(decision.state), decision.attempts, until=until)
+            model.Ended(worker, epoch, self._now.wall, ending, int(decision.state), decision.attempts, until=until)
         )
 
     def _runs(self, row: int, busy_s: float) -> None:
@@ -624,15 +629,17 @@ class LeaderCore:
             row = self._suspects.popleft()
             if graph.state[row] == S.READY:
                 self.ledger.become(row, S.LEASED)
-                self._grant(session, [ropes.Planned(row, [])])
+                # R9: durable before it can run, or one that takes the leader's machine with it is never charged
+                self._append(model.Alone(row, session.worker, self.epoch, self._counter + 1, self._now.wall))
+                self._grant(session, [ropes.Planned(row, [])], after=True)
                 session.alone = True
                 return True
         return False
 
-    def _grant(self, session: Session, planned: list[ropes.Planned]) -> None:
+    def _grant(self, session: Session, planned: list[ropes.Planned], *, after: bool = False) -> None:
         lease = write_lease(self.ledger, session, planned, self.epoch, self._counter, self._outputs)
         self._counter += len(planned)
-        self._out.append(fx.Send(session.worker, lease))
+        self._out.append(fx.Send(session.worker, lease, after))
 
     def _steal(self, idle: Session) -> None:
         """Ask the fullest worker for half of what it has not begun; it is granted again only when returned (R7)."""

@@ -216,15 +216,13 @@ class Plan:
             inner.update(within)
             if not within:
                 first.append(place)
-            if place > start:
-                for between in self._barriers.get(place, ()):
-                    inner.update(self.ordering[between])
+            for between in self._barriers.get(place, ()):
+                inner.update(self.ordering[between])
         return first, [place for place in range(start, end) if place not in inner]
 
     def _lies_within(self, place: int, start: int, end: int) -> bool:
-        # a barrier lies between two members, hence behind the start of whatever holds both
-        before = self._homes.get(place)
-        return start <= place < end if before is None else start < before < end
+        # a barrier lies where the job stands before which it was put
+        return start <= self._homes.get(place, place) < end
 
     def _barrier(self, last: list[int], before: int) -> int:
         """The position of a new barrier, which waits for `last` and is numbered before the job at `before`."""

@@ -65,6 +65,8 @@ class Ledger:
         self.roster: dict[str, model.Joined] = {}
         self.left: set[str] = set()
         self.suspects: set[int] = set()
+        self.alone: dict[int, model.Alone] = {}
+        """Suspect to the attempt that it runs alone, if no outcome of it is known (R9)."""
         self.deaths: dict[int, int] = {}
         """Row to attempts that were the machine's fault, lone deaths included."""
         self.until: dict[int, float] = {}
@@ -122,6 +124,9 @@ class Ledger:
                 self.roster.pop(record.worker, None)
                 self.left.add(record.worker)
                 self.suspects.update(record.suspects)
+                for alone in [a for a in self.alone.values() if a.worker == record.worker]:
+                    if alone.row not in record.charged:
+                        del self.alone[alone.row]
             case model.Led():
                 self.led, self.closed = record, False
             case model.Closed():
@@ -130,6 +135,8 @@ class Ledger:
                 self.store = record.store
             case model.Snapshotted():
                 self.snapshot = record
+            case model.Alone():
+                self.alone[record.row] = record
             case model.Beat():
                 pass
             case _:
@@ -201,6 +208,7 @@ class Ledger:
         if self.suspects or self.stopping or self.until:
             for row in column("I", plain.rows):
                 self.suspects.discard(row)
+                self.alone.pop(row, None)
                 self.stopping.discard(row)
                 self.until.pop(row, None)
         return Applied(free=free)
@@ -236,6 +244,7 @@ class Ledger:
         graph.epoch[row], graph.counter[row] = record.epoch, ending.counter
         graph.began[row], graph.elapsed[row] = ending.began, ending.elapsed
         self.until.pop(row, None)
+        self.alone.pop(row, None)
         if graph.state[row] == JobState.STOPPED:
             self.stopping.add(row)
         excused = row in self.stopping

@@ -322,7 +322,18 @@ class Snapshotted(msgspec.Struct, frozen=True, array_like=True, tag="snapshotted
     wall: float
 
 
-Record = Opened | Led | Beat | Closed | Added | Joined | Left | Completed | Ended | Logged | Steered | Snapshotted
+class Alone(msgspec.Struct, frozen=True, array_like=True, tag="alone"):
+    """A suspect is granted alone once this is committed. If neither its outcome nor its worker is heard of again, it is
+    charged, also by a later leader: it may have taken this one's machine with it (R9)."""
+
+    row: int
+    worker: str
+    epoch: int
+    counter: int
+    wall: float
+
+
+Record = Opened | Led | Beat | Closed | Added | Joined | Left | Completed | Ended | Logged | Steered | Snapshotted | Alone
 
 # ------------------------------------------------------------------------------------------ frames (worker -> leader)
 

@@ -60,7 +60,8 @@ LEGAL: dict[JobState, frozenset[JobState]] = {
     S.COMPLETED: frozenset({S.READY, S.WAITING}),
     S.FAILED: frozenset({S.READY, S.WAITING, S.DELAYED}),
     S.PAUSED: frozenset({S.READY, S.WAITING, S.STOPPED}),
-    S.STOPPED: frozenset({S.READY, S.WAITING}),
+    # a worker that held it under an earlier leader says so, and may hand in its outcome
+    S.STOPPED: frozenset({S.READY, S.WAITING, S.LEASED, S.COMPLETED}),
 }
 
 

@@ -24,6 +24,7 @@ from towline.engine.model import Location
 from towline.stores.errors import SegmentGone
 from towline.stores.journal import records
 from towline.stores.journal.cache import PayloadCache
+from towline.stores.journal.opened import OpenSegment, blank, cut
 from towline.stores.journal.parts import Part, load_parts, segment_of
 from towline.stores.journal.positions import Positions
 from towline.stores.journal.records import Encoded, Parsed
@@ -40,7 +41,6 @@ from towline.stores.journal.segments import (
     first_gap,
     fold,
     fold_all,
-    new_hash,
     number_of,
     read_head,
     segment_key,
@@ -60,29 +60,6 @@ _WINDOW_BYTES = 128 << 20
 THREAD_BYTES = 256 << 10
 """Work on fewer bytes than this (some 0.3 ms) is done in place; a hop to a thread would cost as much."""
 CACHE_BYTES = 64 << 20
-
-
-class OpenSegment:
-    """The segment that no `Accepted` determines yet: what of it is known to be committed, and the hash of that."""
-
-    __slots__ = ("hasher", "segment", "whole")
-
-    def __init__(self, segment: Segment, whole: bool) -> None:
-        self.segment = segment
-        self.whole = whole
-        self.hasher = new_hash()
-
-    def grow(self, data: bytes, found: Parsed | Encoded, verified: bool) -> None:
-        """`data` are committed bytes that follow those known so far; `found` are the records in them."""
-        segment = self.segment
-        assert segment.offsets is not None
-        segment.offsets += found.offsets
-        segment.lengths += found.lengths
-        segment.masks += found.masks
-        segment.verified += (b"\1" if verified else b"\0") * len(found.offsets)
-        segment.count += len(found.offsets)
-        segment.length += len(data)
-        self.hasher.update(data)
 
 
 class JournalReader:
@@ -250,7 +227,7 @@ class JournalReader:
         if self._open is not None and self._open.segment.number == number:
             return self._open
         assert head.header is not None
-        segment = _blank(number, head)
+        segment = blank(number, head)
         segment.offsets = array("Q")
         return OpenSegment(segment, head.header.size > 0)
 
@@ -293,7 +270,7 @@ class JournalReader:
             elif check_next and await self._exists(segment_key(segment.number + 1)):
                 return False
         if start == 0 or end > start:
-            await _work(len(data), lambda: known.grow(data[: end - start], _cut(parsed, end), verified=True))
+            await _work(len(data), lambda: known.grow(data[: end - start], cut(parsed, end), verified=True))
         return True
 
     @staticmethod
@@ -361,7 +338,7 @@ class JournalReader:
         assert head is not None
         if head.accepted is not None and length < head.accepted_end:
             head = Head(head.header, None, 0)
-        return _blank(number, head)
+        return blank(number, head)
 
     async def _take_parts(self) -> None:
         """Learn from the parts: where segments lie now, and of segments that this reader has not come to."""
@@ -524,7 +501,7 @@ class JournalReader:
         if accepted is not None:
             self._determine(header.number, accepted, dict(self._after) | self._heads)
         head = Head(header, accepted, 0)
-        segment = _blank(header.number, head)
+        segment = blank(header.number, head)
         segment.offsets = array("Q")
         self._open = OpenSegment(segment, header.size > 0)
         self._open.grow(image, encoded or Encoded(b"", array("Q"), array("I"), bytearray()), verified=False)
@@ -544,23 +521,9 @@ class JournalReader:
             self._cache.put(first_seq + at, payload)
 
 
-def _blank(number: int, head: Head) -> Segment:
-    """An undetermined segment of which nothing was read but its head."""
-    epoch, nonce = (head.header.epoch, head.header.nonce) if head.header else (0, b"")
-    return Segment(number, epoch, nonce, head.accepted.first_seq if head.accepted else 0)
-
-
 def _is_final(head: Head) -> bool:
     """Can no later look at this head say more?"""
     return head.accepted is not None or (head.header is not None and head.header.size > 0)
-
-
-def _cut(parsed: Parsed, end: int) -> Parsed:
-    """Only the records before `end`."""
-    if end >= parsed.end:
-        return parsed
-    count = bisect.bisect_left(parsed.offsets, end)
-    return parsed._replace(offsets=parsed.offsets[:count], lengths=parsed.lengths[:count], masks=parsed.masks[:count])
 
 
 def _room(ahead: Sequence[tuple[Segment, object]], more: Segment) -> bool:

@@ -216,6 +216,14 @@ def test_jobs_made_alike_share_a_spec() -> None:
     assert [bool(function.pickled) for function in columns.chunk.functions] == [True, False, False]
 
 
+def test_specs_are_found_without_being_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    monkeypatch.setattr(model, "Spec", lambda real=model.Spec, **parts: built.append(parts) or real(**parts))
+    made = [*(add(n) for n in range(9)), *(AddMaker(number=n).make(n) for n in range(9))]
+    assert len(columns_of(Flow(made)).chunk.specs) == 2
+    assert len(built) == 2
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -123,6 +123,7 @@ class Disk:
         world, rng = self.world, self.world.rng
         size, synced = len(inode.data), inode.synced
         world.count("fault: torn data")
+        world.count("R11: a power loss takes what was not fsynced")
         length = rng.choice((size, size, synced, rng.randint(synced, size)))
         world.note("power loss: {} had {} bytes, {} of them durable; {} remain", key, size, synced, length)
         del inode.data[length:]

@@ -81,7 +81,10 @@ class SimLeader:
         opened = [] if core.ledger.next_seq else [model.Opened("store", "0", now.wall)]
         self.led_at = self.world.now
         sim.leads(self, led.epoch)
+        self._count_rules(core)
         self.performer.start(led, opened)
+        if core.authority.grace_until is not None:
+            self.world.count("R1: a new leader waits for the workers of the one before")
         for joined in list(core.ledger.roster.values()):
             self._watch(joined)
         await self.performer.barrier()
@@ -90,6 +93,10 @@ class SimLeader:
         await self.performer.finished.wait()
         if type(self.performer.failure) is TowlineError:
             self.world.violate(f"engine: {self.performer.failure} (cause: {sim.logged()})")
+        if isinstance(self.performer.failure, FencedError):
+            self.world.count(f"R2: {'an appending' if self.objects.appendable else 'a linking'} leader is fenced")
+        elif self.performer.failure is not None:
+            self.world.count("R5: a leader ends at a failed commit")
         await process.wait(self.world.rng.uniform(0.001, 0.5))
         await self.writer.close()
         process.kill("closed" if self.performer.failure is None else f"over: {self.performer.failure}")
@@ -123,6 +130,27 @@ class SimLeader:
             core.replay(seq, payload)
         core.settle()
         return core
+
+    def _count_rules(self, core: LeaderCore) -> None:
+        """Coverage: was a rule's decision ever taken? Wrapped from outside, so that the product needs no counters."""
+        world, stand, confirm, read_back = self.world, core._inputs_stand, self.writer._confirm, self.writer._read_back
+
+        def inputs_stand(held: model.Held) -> bool:
+            stands = stand(held)
+            if not stands:
+                world.count("R3: an outcome of inputs that do not stand is refused")
+            return stands
+
+        async def confirmed() -> None:
+            world.count("R4: a slow commit is checked")
+            await confirm()
+
+        async def was_read_back(key: str) -> bytes | None:
+            world.count("R6: a create is settled by reading back")
+            return await read_back(key)
+
+        core._inputs_stand = inputs_stand  # type: ignore[method-assign]  # see the docstring
+        self.writer._confirm, self.writer._read_back = confirmed, was_read_back
 
     def _count_commits(self) -> None:
         commit = self.writer.commit
@@ -223,6 +251,8 @@ class SimLeader:
 
     def _send(self, worker: str, frame: model.ToWorker) -> None:
         link = self._links.get(worker)
+        if isinstance(frame, model.Revoke):
+            self.world.count("R7: a worker is asked to give back")
         if isinstance(frame, model.Touched | model.Refused) and self._touching is not None:
             link = self._touching
         if link is not None:

@@ -139,6 +139,10 @@ class Oracle:
         found: dict[int, tuple[tuple[int, int], bytes]] = {}
         for seq, payload in records:
             record = model.decode_record(payload)
+            if isinstance(record, model.Left) and record.suspects:
+                self.world.count("R9: suspects are journaled")
+            if isinstance(record, model.Left) and record.charged:
+                self.world.count("R9: a death is charged")
             new: list[tuple[int, tuple[int, int], bytes]] = []
             if isinstance(record, model.Completed):
                 plain, start = record.plain, 0

@@ -15,6 +15,7 @@ from towline.engine import events as ev
 from towline.engine import model
 from towline.engine.core import LeaderCore
 from towline.engine.errors import TowlineError
+from towline.engine.events import Now
 from towline.engine.leases import Session
 from towline.engine.ledger import Ledger
 from towline.engine.worker import Identity, WorkerCore
@@ -62,7 +63,7 @@ NO_BUG = Bug()
 class _GrantsAtOnce(LeaderCore):
     def _leading(self, led: model.Led) -> None:
         super()._leading(led)
-        self._grace_until = None
+        self.authority.grace_until = None
 
 
 class NewLeaderGrantsAtOnce(Bug):
@@ -72,17 +73,10 @@ class NewLeaderGrantsAtOnce(Bug):
 
 
 class _GrantsForEver(LeaderCore):
-    def _leading(self, led: model.Led) -> None:
-        super()._leading(led)
-        self._authority = self._now.mono + self.lease_s
-
-    def _tick(self) -> None:
-        self._authority = self._now.mono + self.lease_s
-        super()._tick()
-
-    def _said(self, frame: Any) -> None:
-        self._authority = self._now.mono + self.lease_s
-        super()._said(frame)
+    def handle(self, event: ev.Event, now: Now) -> list[fx.Effect]:
+        if self.epoch:
+            self.authority.until = now.mono + self.authority.lease_s
+        return super().handle(event, now)
 
 
 class OldLeaderGrantsForEver(Bug):
@@ -346,4 +340,4 @@ PLANTED: dict[str, Bug] = {
 }
 """Name to bug; `--planted R1` means every one whose name begins with R1."""
 
-__all__ = ["NO_BUG", "PLANTED", "Bug", "ev"]
+__all__ = ["NO_BUG", "PLANTED", "Bug"]

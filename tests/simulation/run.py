@@ -26,6 +26,7 @@ BATCH = 16
 COVERED = (
     "P4: a leader finds itself replaced by looking",
     "P4: a leader leads",
+    "R1: a new leader waits for the workers of the one before",
     "R1: a supervisor ends a worker at the end of its lease",
     "R2: an appending leader is fenced",
     "R3: an outcome of inputs that do not stand is refused",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from typing import Any
 
@@ -150,7 +151,7 @@ def test_flows_can_be_added_to_and_taken_from() -> None:
     with pytest.raises(ValueError, match="not found in flow"):
         made - add(5)
     with pytest.raises(TypeError):
-        made + 5  # type: ignore[operator]
+        operator.add(made, 5)
 
 
 def test_equality_is_by_uuid() -> None:

@@ -139,9 +139,16 @@ def test_large_buffers_lie_beside_the_header_and_small_ones_in_it() -> None:
     assert len(header) < 50
     assert buffers[0] is big
     assert codec.join(header, buffers) == big
+    assert type(codec.join(header, buffers)) is bytes
     header, buffers = codec.split(b"small")
     assert not buffers
     assert header == codec.encode(b"small")
+
+
+def test_the_second_try_for_long_ints_starts_with_no_buffers() -> None:
+    header, buffers = codec.split([bytearray(b"x"), bytes(50_000), 2**70])
+    assert len(buffers) == 1
+    assert codec.join(header, buffers) == [bytearray(b"x"), bytes(50_000), 2**70]
 
 
 def test_content_is_bytes_up_to_the_limit() -> None:
