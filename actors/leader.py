@@ -62,9 +62,8 @@ class Turns:
     def done(self, number: int) -> None:
         """This one has begun, or never will."""
         self._next = max(self._next or 0, number + 1)
-        event = self._waiting.pop(self._next, None)
-        if event is not None:
-            event.set()
+        for turn in [turn for turn in self._waiting if turn <= self._next]:
+            self._waiting.pop(turn).set()
 
 
 @ray.remote

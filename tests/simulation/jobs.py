@@ -26,7 +26,7 @@ class Plan(msgspec.Struct, array_like=True, omit_defaults=True):
     fails: int = 0
     """Attempts (as users count them) that end with an error."""
     poison: str = ""
-    """`worker`: kills its worker every time; `machine`: from its second run on also the machine of the leader."""
+    """`worker`: kills its worker every time; `machine`: once it is suspected, also the machine of the leader."""
     growth: str = ""
     """addition, detour, replace or heir (a replacement that takes over the children)."""
     depth: int = 0

@@ -298,7 +298,6 @@ class SimLeader:
             reply = model.Answer(ask.number, True, _pack(value))
         except TowlineError as error:
             reply = model.Answer(ask.number, False, _pack([type(error).__name__, str(error)]))
-        self.process.step("before an answer is told")
         end.send(model.encode(reply))
 
     async def _ask(self, verb: str, payload: Any) -> Any:
@@ -310,6 +309,7 @@ class SimLeader:
                 chunk = model.decode_chunk(payload)
                 packed = chunk.uuids
                 assert isinstance(packed, bytes)
+                await self.process.point("before an answer is told")
                 oracle.say("accepted", name, [str_uuid(packed[i : i + 16]) for i in range(0, len(packed), 16)])
                 return value
             case "progress":
@@ -322,10 +322,12 @@ class SimLeader:
                 status = answers.status(core)
                 await performer.barrier()
                 counts = status["counts"]
+                await self.process.point("before an answer is told")
                 oracle.say("status", name, [], (status["state"], counts.get("completed", 0)))
                 return status
             case "cancel":
                 value = await performer.told(lambda token: ev.Steer(token, "stop"))
+                await self.process.point("before an answer is told")
                 oracle.say("cancelled", name, [], value)
                 return value
             case "close":
@@ -348,6 +350,7 @@ class SimLeader:
         outputs = {uuid: await self.writer.reader.read(place) for uuid, place in places if place is not None}
         if self.performer.failure is not None:
             raise self.performer.failure
+        await self.process.point("before an answer is told")
         self.sim.oracle.say("complete", self.process.name, list(outputs), outputs)
         assert core is self.performer.core
         return list(outputs)

@@ -7,6 +7,7 @@ reads the stored bytes and checks P1, P3 and P4, and at the order of beginnings 
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 import msgspec
@@ -65,6 +66,7 @@ class Oracle:
         self.runs: list[Run] = []
         self.by_job: dict[str, list[Run]] = {}
         self.by_attempt: dict[tuple[int, int], list[Run]] = {}
+        self.by_output: dict[bytes, Run] = {}
         self.told: list[Told] = []
         self.complete_at: dict[str, float] = {}
         self.outputs: dict[str, bytes] = {}
@@ -72,6 +74,8 @@ class Oracle:
         self.plans: dict[str, tuple[Plan, model.Options]] = {}
         """What the driver has submitted, by uuid."""
         self.leader_ends = 0
+        self.own_crashes: Counter[str] = Counter()
+        """Poison to the times that it took a leader's machine down."""
 
     # ------------------------------------------------------------------------------------------------- while it runs
 
@@ -219,7 +223,7 @@ class Oracle:
 
     def excuses(self, uuid: str) -> int:
         """Ends of leaders that the job did not cause: what they knew of it is lost."""
-        return self.leader_ends
+        return self.leader_ends - self.own_crashes[uuid]
 
     def _check_states(self, core: LeaderCore) -> None:
         """Each job ended as its plan says (machine faults aside, which may fail a job that died alone too often)."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from tests.simulation import collector
 from towline.actors.perform import Performer
 from towline.engine import effects as fx
@@ -270,10 +272,12 @@ class ClaimsWithoutWatching(Bug):
 
 class _ForgetsSuspects(LeaderCore):
     def _append(self, record: model.Record) -> None:
+        if isinstance(record, model.Alone):
+            self.ledger.alone[record.row] = record
+            return
         if isinstance(record, model.Left) and record.suspects:
-            suspects = record.suspects
-            super()._append(model.Left(record.worker, record.cause, record.wall))
-            self.ledger.suspects.update(suspects)
+            super()._append(msgspec.structs.replace(record, suspects=[]))
+            self.ledger.suspects.update(record.suspects)
             return
         super()._append(record)
 

@@ -87,6 +87,7 @@ class Simulation:
         self.cancels_at = rng.uniform(1.0, 8.0) if rng.random() < p.cancels else -1.0
         self.cancelled = False
         self.all_submitted = False
+        self.judging = False
         self.final = ""
         self.done = asyncio.Event()
         self.oracle = Oracle(world)
@@ -96,7 +97,6 @@ class Simulation:
         self.workers: dict[str, SimWorker] = {}
         self._by_pid: dict[int, SimLeader] = {}
         self._epochs: dict[int, str] = {}
-        self._poison_crashes = 0
         self._make_hosts()
         self._make_flows()
         bug.prepare(self)
@@ -187,7 +187,7 @@ class Simulation:
         if epoch in self._epochs:
             self.world.violate(f"P4: {leader.process.name} and {self._epochs[epoch]} both lead epoch {epoch}")
         self._epochs[epoch] = leader.process.name
-        self.oracle.leader_ends = len(self._epochs) - 1 - self._poison_crashes
+        self.oracle.leader_ends = len(self._epochs) - 1
 
     def logged(self) -> str:
         """The last thing that the product logged."""
@@ -227,14 +227,18 @@ class Simulation:
         if self.one_machine:
             self.disk.power_loss()
 
-    def crash_leader_machine(self, why: str) -> None:
+    def crash_leader_machine(self, uuid: str) -> None:
         """A body takes the leader's machine down."""
         leaders = [leader for leader in self.leaders if leader.process.alive and leader.led_at >= 0]
         if leaders:
-            self._poison_crashes += 1
-            self.oracle.leader_ends = len(self._epochs) - 1 - self._poison_crashes
+            self.oracle.own_crashes[uuid] += 1
             self.world.count("fault: poison of the leader's machine")
             self.world.later(0.0, self.power_loss, leaders[-1].process.host)
+
+    def is_suspected(self, row: int) -> bool:
+        """Does the leader of the day suspect the job? Only the poison asks: it waits until it matters."""
+        leader = self._current()
+        return leader is not None and leader.performer is not None and row in leader.performer.core.ledger.suspects
 
     def _current(self) -> SimLeader | None:
         living = [leader for leader in self.leaders if leader.process.alive and leader.led_at >= 0]
@@ -305,27 +309,52 @@ class Simulation:
         leader = self._current()
         if leader is not None:
             self.world.count("fault: leader cut off from the store")
-            seconds = self.world.rng.uniform(0.5, 4.0) * self.lease_s
+            seconds = self.world.rng.uniform(0.5, 6.0) * self.lease_s
             self.world.note("{}: cut off from the store for {:.2f} s", leader.process.name, seconds)
             leader.objects.stalled_until = self.world.now + seconds
 
     def _do_lose_parent(self) -> None:
-        """The schedule of R3: outcomes are released early, the commit hangs, and the leader dies with the parent's worker."""
+        """The schedule of R3: outcomes are released early while a commit hangs, and the leader dies with a parent's worker."""
         leader = self._current()
-        if leader is None:
+        if leader is None or leader.objects.stalled_until > self.world.now:
             return
-        self.world.count("fault: leader and a worker killed while a commit hangs")
         leader.objects.stalled_until = self.world.now + 60.0
         self.world.note("{}: commits hang", leader.process.name)
+        self._strike_when_child_runs(leader, self.world.now, 60)
 
-        def strike() -> None:
-            if leader.process.alive:
+    def _strike_when_child_runs(self, leader: SimLeader, since: float, looks: int) -> None:
+        if not leader.process.alive:
+            return
+        for run in self.oracle.runs:
+            if run.ended >= 0 or not run.worker.alive:
+                continue
+            for _, data in run.inputs:
+                parent = self.oracle.by_output.get(data)
+                if parent is None or parent.ended < since or parent.worker is run.worker:
+                    continue
+                self.world.count("fault: leader and a worker killed while a commit hangs")
                 leader.process.kill("SIGKILL")
-                living = [w for w in self.workers.values() if w.process.alive]
-                if len(living) > 1:
-                    self.world.rng.choice(living).process.kill("SIGKILL")
+                parent.worker.kill("SIGKILL")
+                self.start_leader(takeover=True)
+                return
+        if looks:
+            self.world.later(0.05, self._strike_when_child_runs, leader, since, looks - 1)
+        else:
+            leader.objects.stalled_until = 0.0
 
-        self.world.later(self.world.rng.uniform(0.3, 2.0), strike)
+    def _do_supplant(self) -> None:
+        """The schedule of R2: a leader stands still in the middle of anything, and another takes over meanwhile."""
+        leader = self._current()
+        if leader is None or self.one_machine:
+            return
+        seconds = self.world.rng.uniform(0.2, 2.2) * self.lease_s
+        leader.process.host.freeze(seconds)
+        others = [host for host in self.leader_hosts if host is not leader.process.host]
+        self.world.later(self.world.rng.uniform(0.0, seconds), self._act, lambda: self._take_over_on(others[0]))
+
+    def _take_over_on(self, host: Host) -> None:
+        self.world.count("fault: takeover of a living leader")
+        self.start_leader(takeover=True, host=host)
 
     def _do_cut(self) -> None:
         hosts = [*self.leader_hosts, *self.worker_hosts, self.client_host]
@@ -358,6 +387,8 @@ class Simulation:
         self.start_leader(host=self.leader_hosts[0])
         while True:
             await asyncio.sleep(rng.uniform(0.3, 1.0) * self.profile.patience_s)
+            if self.judging:
+                return
             living = [leader for leader in self.leaders if leader.process.alive]
             well = [leader for leader in living if not leader.process.frozen and leader.objects.stalled_until <= world.now]
             unwell = 0 if well else unwell + 1
@@ -437,7 +468,7 @@ class Simulation:
     async def _judge(self) -> None:
         """Stop everything where it stands, pull the plug, and read what is stored."""
         world = self.world
-        world.calm = True
+        world.calm = self.judging = True
         world.note("the end: everything is stopped")
         for host in world.hosts:
             for process in list(host.processes):

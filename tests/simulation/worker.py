@@ -196,11 +196,10 @@ class SimWorker:
         self._tick_soon()
 
     def _poison(self, run: Run) -> None:
-        runs = len(self.sim.oracle.by_job[run.uuid])
         self.world.count("fault: poison")
         run.failed = True
-        if run.plan.poison == "machine" and runs > 1:
-            self.sim.crash_leader_machine(f"poison {run.uuid[:8]}")
+        if run.plan.poison == "machine" and self.sim.is_suspected(run.row):
+            self.sim.crash_leader_machine(run.uuid)
         self.process.kill(f"poison {run.uuid[:8]}")
 
     def _finish(self, run: Run, job: model.LeasedJob) -> None:
@@ -233,6 +232,7 @@ class SimWorker:
         else:
             output = _pack(Value(uuid, epoch, counter, [digest(data) for _, data in run.inputs], file))
             run.output = output
+            self.sim.oracle.by_output[output] = run
             self.sim.oracle.end(run, "completes")
             if plan.growth:
                 run.growth = grown(plan.growth, uuid, epoch, counter, plan.depth)

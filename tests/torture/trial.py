@@ -33,6 +33,9 @@ STUCK_S = 90.0
 GONE_S = 20.0
 """What must end by itself has so long."""
 
+RAY_GONE_S = 60.0
+"""So have the agents that a Ray whose driver was killed leaves behind: they end when they give up to reach it."""
+
 
 class Fault(NamedTuple):
     """One fault, and what came of it."""
@@ -176,10 +179,10 @@ class Trial:
 
     def fault(self, kind: str) -> None:
         """One fault, and the recovery from it."""
-        at, before = boottime(), time.monotonic()
+        before = time.monotonic()
         if not getattr(self, "do_" + kind.replace("-", "_"))():
             return
-        recovered = self.recover(at)
+        recovered = self.recover(boottime())
         self.faults.append(Fault(kind, time.monotonic() - before if recovered else None))
         self._log(f"{kind}: {'the run was over' if not recovered else f'{time.monotonic() - before:.1f} s'}")
 
@@ -214,7 +217,7 @@ class Trial:
                 self.note(f"the subscriber ended: {(self.folder / 'out' / 'listener').read_text()}")
             self._listener.kill()
             self._listener.wait()
-        for left in processes.wait_gone(processes.of(self.folder), GONE_S):
+        for left in processes.wait_gone(processes.of(self.folder), RAY_GONE_S):
             self.note(f"P8: process {left.pid} ({left.role}) was left behind: {left.text[:200]}")
         self.found = oracle.judge(self.folder, self.jobs)
         for violation in self.found.violations:
@@ -222,34 +225,37 @@ class Trial:
 
     # ------------------------------------------------------------------------------------------------------ the faults
 
-    def _kill_one(self, role: str) -> bool:
-        found = self.roles(role)
-        return bool(found) and processes.send(self.rng.choice(found), signal.SIGKILL)
+    def _victim(self, role: str, number: signal.Signals) -> Process | None:
+        """One process of a role, as soon as there is one, with this signal sent; None: the run was over before."""
+        sent: list[Process] = []
+
+        def one() -> bool:
+            found = self.roles(role)
+            if found and processes.send(victim := self.rng.choice(found), number):
+                sent.append(victim)
+            return bool(sent)
+
+        self.wait(f"a {role}", one)
+        return sent[0] if sent else None
 
     def do_leader(self) -> bool:
         """The leader's process alone; Ray restarts it."""
-        return self._kill_one("leader")
+        return self._victim("leader", signal.SIGKILL) is not None
 
     def do_worker(self) -> bool:
         """One worker; the pool replaces it."""
-        return self._kill_one("worker")
+        return self._victim("worker", signal.SIGKILL) is not None
 
     def do_supervisor(self) -> bool:
         """One supervisor; its worker must not outlive it for long."""
-        found = self.roles("supervisor")
-        if not found:
+        before = self.roles("worker")
+        victim = self._victim("supervisor", signal.SIGKILL)
+        if victim is None:
             return False
-        victim = self.rng.choice(found)
-        guarded = self._worker_of(victim)
-        if not processes.send(victim, signal.SIGKILL):
-            return False
-        for left in processes.wait_gone(guarded, GONE_S):
-            self.note(f"worker {left.pid} outlives its supervisor")
-        return True
-
-    def _worker_of(self, supervisor: Process) -> list[Process]:
         roster = {one.supervisor_pid: one.pid for one in oracle.roster(self.folder / "store")}
-        return [one for one in self.roles("worker") if one.pid == roster.get(supervisor.pid)]
+        for left in processes.wait_gone([one for one in before if one.pid == roster.get(victim.pid)], GONE_S):
+            self.note(f"P2: worker {left.pid} outlives its supervisor")
+        return True
 
     def do_driver(self) -> bool:
         """The driver; its Ray and all that runs there must end by itself."""
@@ -260,7 +266,8 @@ class Trial:
         return True
 
     def _all_gone(self, those: list[Process], why: str) -> None:
-        for left in processes.wait_gone(those, GONE_S):
+        """All of ours at least: Ray's own agents take half a minute to see that they are alone."""
+        for left in processes.wait_gone([one for one in those if one.role != "ray"], GONE_S):
             self.note(f"P8: process {left.pid} ({left.role}) lives on although {why}: {left.text[:200]}")
             processes.send(left, signal.SIGKILL)
 
@@ -284,18 +291,19 @@ class Trial:
 
     def do_freeze_leader(self) -> bool:
         """The leader is frozen, a second driver takes over, the leader thaws: it must find out, stop its workers and exit."""
-        leaders = self.roles("leader")
-        if not leaders or not processes.send(leaders[0], signal.SIGSTOP):
+        leader = self._victim("leader", signal.SIGSTOP)
+        if leader is None:
             return False
         first, at, epoch = self.driver, boottime(), self.endpoint().get("epoch", 0)
         everything = self.driven()
         self.driver = self._drive("takeover")
         workers = {one.pid for one in everything if one.role == "worker"}
         self.wait("a takeover", lambda: self.endpoint().get("epoch", 0) > epoch and self.ends_after(at, workers))
-        for left in processes.wait_gone([one for one in everything if one.role == "worker"], 0.0):
+        joined = {one.pid for one in oracle.roster(self.folder / "store")} & workers
+        for left in processes.wait_gone([one for one in everything if one.pid in joined], 0.0):
             self.note(f"P2: worker {left.pid} of the frozen leader lives while another leader grants")
         time.sleep(self.rng.random())
-        processes.send(leaders[0], signal.SIGCONT)
+        processes.send(leader, signal.SIGCONT)
         second, self.driver = self.driver, first
         self._ends("its leader was replaced")
         if first.process.returncode == 0 and second.process.poll() != 0:
@@ -306,22 +314,18 @@ class Trial:
 
     def do_freeze_worker(self) -> bool:
         """A worker is frozen for a while, shorter or longer than its lease."""
-        found = self.roles("worker")
-        if not found:
+        victim = self._victim("worker", signal.SIGSTOP)
+        if victim is None:
             return False
-        victim = self.rng.choice(found)
-        processes.send(victim, signal.SIGSTOP)
         time.sleep(self.rng.choice([0.3, 1.0, 2.0]) * LEASE_S * self.rng.random())
         processes.send(victim, signal.SIGCONT)
         return True
 
     def do_freeze_supervisor(self) -> bool:
         """A supervisor is frozen until after the end of its lease: it cannot kill its worker, and yet nothing may overlap."""
-        found = self.roles("supervisor")
-        if not found:
+        victim = self._victim("supervisor", signal.SIGSTOP)
+        if victim is None:
             return False
-        victim = self.rng.choice(found)
-        processes.send(victim, signal.SIGSTOP)
         time.sleep(LEASE_S * (1 + self.rng.random()))
         processes.send(victim, signal.SIGCONT)
         return True

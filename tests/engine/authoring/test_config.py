@@ -23,10 +23,10 @@ def test_all_options_are_taken() -> None:
         "backoff_max_s": 60,
         "priority": 200,
         "release": "committed",
-        "mode": "process",
-        "timeout_s": 9,
-        "limits": ["gpu"],
-        "cache": True,
+        "mode": "thread",
+        "timeout_s": 0,
+        "limits": [],
+        "cache": False,
         "requirements": {"licence": 1},
         "cores": 2,
         "memory": "4 GiB",
@@ -34,8 +34,14 @@ def test_all_options_are_taken() -> None:
     options, stores = options_of(said)
     assert stores == {}
     assert (options.retries, options.backoff_s, options.priority, options.release) == (3, 0.5, 200, "committed")
-    assert (options.mode, options.timeout_s, options.limits, options.cache) == ("process", 9, ["gpu"], "1")
+    assert (options.mode, options.timeout_s, options.limits, options.cache) == ("thread", 0, [], "")
     assert options.requirements == {"licence": 1.0, "cores": 2.0, "memory": 4.0 * 2**30}
+
+
+@pytest.mark.parametrize("said", [{"mode": "process"}, {"timeout_s": 9}, {"limits": ["gpu"]}, {"cache": True}])
+def test_what_nothing_acts_on_yet_is_refused_and_not_ignored(said: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="does not act on"):
+        options_of(said)
 
 
 @pytest.mark.parametrize(
