@@ -51,6 +51,13 @@ def _note(left_out: int) -> bytes:
     return f"\n... {left_out} bytes left out ...\n".encode()
 
 
+def _is_broken(stream: io.TextIOWrapper) -> bool:
+    try:
+        return stream.closed
+    except ValueError:
+        return True  # a body has taken it apart
+
+
 class FileCapture:
     """Redirects descriptors 1 and 2 of this process until it ends. A body that closes or replaces them does so for itself."""
 
@@ -82,7 +89,7 @@ class FileCapture:
                 os.ftruncate(i + 1, 0)
                 at = 0
             self._at[i] = at
-            if self._streams[i].closed:
+            if _is_broken(self._streams[i]):
                 self._streams[i] = self._redirect(i + 1)
         sys.stdout, sys.stderr = self._streams
 

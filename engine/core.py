@@ -383,7 +383,6 @@ class LeaderCore:
         """No worker holds the row any more, and it has not ended. May it go again at once?"""
         ledger = self.ledger
         self._drop(session, row)
-        ledger.alone.pop(row, None)
         if row in ledger.stopping:
             ledger.stopping.discard(row)
             ledger.become(row, S.STOPPED)

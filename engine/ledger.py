@@ -17,7 +17,7 @@ import msgspec
 from towline.engine import model
 from towline.engine.errors import CorruptionError, SubmissionError
 from towline.engine.graph import NIL, Graph, chunk_keys, column
-from towline.engine.ids import NO_ROW
+from towline.engine.ids import NO_ROW, unpack_uuid
 from towline.engine.model import Location
 from towline.engine.states import HELD, LEGAL, EdgeKind, JobState, Missing
 
@@ -387,8 +387,11 @@ class Ledger:
     def holds_chunk(self, chunk: model.Chunk) -> int | None:
         """The first row of this very chunk, if it was taken before."""
         keys = chunk_keys(chunk)
-        first = self.graph.latest.get(keys[0]) if keys and chunk.flow in self.flows else None
-        if first is None or self.graph.chunk_of(first).row != first or self.graph.chunk_of(first).count != len(keys):
+        if not keys or chunk.flow not in self.flows:
+            return None
+        index = int.from_bytes(chunk.indices[:2], "little") or 1
+        first = self.graph.find(unpack_uuid(keys[0]), index)  # not the newest: the job may have been replaced since
+        if first == NIL or self.graph.chunk_of(first).row != first or self.graph.chunk_of(first).count != len(keys):
             return None
         return first if all(self.graph.key(first + i) == key for i, key in enumerate(keys)) else None
 

@@ -50,7 +50,10 @@ def test_hidden_from_later_children_but_usable() -> None:
     assert not os.get_inheritable(fd)
     lease.hide()
     lease.hide()
-    assert "towline-lease" not in str([os.readlink(p) for p in Path("/proc/self/fd").iterdir() if p.exists()])
+    assert lease.fd != fd
+    code = "import os; print([os.readlink(f'/proc/self/fd/{fd}') for fd in range(3, 64) if os.path.exists(f'/proc/self/fd/{fd}')])"
+    said = subprocess.run([sys.executable, "-c", code], close_fds=False, capture_output=True, text=True, check=True)
+    assert "towline-lease" not in said.stdout
     lease.extend(4.0)
     assert lease.deadline == 4.0
     assert f"/memfd:{mark('w')} " in Path("/proc/self/maps").read_text()

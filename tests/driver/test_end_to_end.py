@@ -156,7 +156,7 @@ def test_cancel_from_another_process_ends_the_run(monkeypatch: pytest.MonkeyPatc
     async def asking(self: LeaderService, verb: str, payload: Any = None) -> Any:
         answer = asyncio.ensure_future(ask(self, verb, payload))
         if verb == "cancel":
-            # a body in this process cannot be killed: the run is stopped, and that is told, once it has ended
+            # a body in this process cannot be killed: it ends, its outcome counts, and then the rest is stopped and that is told
             await asyncio.sleep(0)
             gates["cancelled"].set()
         return await answer
@@ -166,9 +166,9 @@ def test_cancel_from_another_process_ends_the_run(monkeypatch: pytest.MonkeyPatc
     run = towline.submit([held, add(held.output, 1)], store="runs/x")
     code = "import towline; print(towline.connect('runs/x').cancel())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert said.stdout == "2\n", said.stderr
+    assert said.stdout == "1\n", said.stderr
     assert run.wait() == "stopped"
-    assert run.counts() == {"stopped": 2}
+    assert run.counts() == {"completed": 1, "stopped": 1}
     assert towline.resume("runs/x").state == "stopped"
 
 

@@ -55,7 +55,8 @@ def test_specs_and_functions_are_sent_once() -> None:
 
 def test_who_waits_outside_the_lease_is_reported_to() -> None:
     ledger = ledger_of(chunk([[], [0], [0], [2], []]))
-    frame = write_lease(ledger, session(), [Planned(0, []), Planned(2, [0]), Planned(3, [2]), Planned(4, [])], 1, 0, OutputCache())
+    plan = [Planned(0, []), Planned(2, [0]), Planned(3, [2]), Planned(4, [])]
+    frame = write_lease(ledger, session(), plan, 1, 0, OutputCache())
     assert [(job.row, job.report, job.needs) for job in frame.jobs] == [
         (0, True, []),
         (2, False, [0]),

@@ -208,7 +208,8 @@ def test_stop_jobflow_stops_the_rest_of_the_flow() -> None:
 @pytest.mark.parametrize("held", [True, False])
 def test_a_stop_means_the_same_whether_the_job_was_held_or_not(held: bool) -> None:
     """A replay does not know who held what: what follows from a stop must not depend on it."""
-    pen = Pen(chunk([[], [], [1]], edges=[NONE]), chunk([[EXTERNAL]], flow="o", first=9, externals=[(uuid_of(1), 1)], edges=[NONE]))
+    other = chunk([[EXTERNAL]], flow="o", first=9, externals=[(uuid_of(1), 1)], edges=[NONE])
+    pen = Pen(chunk([[], [], [1]], edges=[NONE]), other)
     if held:
         pen.ledger.become(1, S.LEASED)
     applied = pen.grow(0, stop_jobflow=True)
@@ -230,7 +231,7 @@ def test_a_stop_means_the_same_whether_the_job_was_held_or_not(held: bool) -> No
 def test_a_stopped_job_that_fails_is_not_retried(held: bool, state: JobState, follows: str) -> None:
     pen = Pen(chunk([[], [], [1]], edges=[NONE]))
     if held:
-        pen.ledger.become(1, S.RUNNING)
+        pen.ledger.become(1, S.LEASED)
     pen.grow(0, stop_jobflow=True)
     applied = pen.fall(1, state)
     assert (applied.delayed, applied.free) == ([], [])
@@ -294,13 +295,13 @@ def test_rows_bytes_are_a_column() -> None:
 
 REFUSED = {
     "no first piece": (chunk(1, flow="new", base=3, first=50), "begins with job 3; its first jobs are not in this store"),
-    "again from the start": (chunk(2, total=4, first=50), "flow flow (a flow) is already in this store; to go on with it use resume"),
+    "again": (chunk(2, total=4, first=50), "flow flow (a flow) is already in this store; to go on with it use resume"),
     "a gap": (chunk(1, base=3, total=4), "flow flow has 2 jobs here; a piece from 3 on cannot follow"),
     "another total": (chunk(1, base=2, total=5), "a piece from 2 on cannot follow"),
     "too many": (chunk(3, base=2, total=4), "flow flow announced 4 jobs and brings more"),
-    "no function": (chunk(1, base=2, total=4, specs=[spec("x", "unknown")]), "job x of flow flow names a function that was not sent"),
+    "no function": (chunk(1, base=2, total=4, specs=[spec("x", "no")]), "job x of flow flow names a function that was not sent"),
     "a bad chunk": (chunk([[9]], base=2, total=4), "has a parent that does not come before it"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -319,6 +320,19 @@ def test_the_piece_that_follows_is_taken() -> None:
     pen.ledger.check_chunk(follows)
     pen.write(model.Added(2, 1.0, follows))
     assert pen.ledger.open_flows() == []
+
+
+def test_a_piece_that_is_handed_in_again_is_known() -> None:
+    first, second = chunk([[], [0]], total=4), chunk(2, base=2, total=4)
+    pen = Pen(first)
+    assert pen.ledger.holds_chunk(first) == 0
+    assert pen.ledger.holds_chunk(second) is None
+    pen.grow(0, replace=chunk(1, uuids=[uuid_of(0)], indices=[2]), heir=0)
+    pen.write(model.Added(3, 1.0, second))
+    assert pen.ledger.holds_chunk(first) == 0, "though its first job has been replaced"
+    assert pen.ledger.holds_chunk(second) == 3
+    for other in (chunk(3, total=4), chunk(1), chunk(2, uuids=[uuid_of(0), uuid_of(9)]), chunk(2, flow="o"), chunk(0)):
+        assert pen.ledger.holds_chunk(other) is None
 
 
 GROWTHS = {

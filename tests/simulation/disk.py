@@ -184,7 +184,8 @@ class NodeObjects:
 
     async def _look(self, key: str) -> Inode:
         self._process.step("before a read")
-        await self._pause(0.3)
+        if self._rng.random() < 0.3 or self.stalled_until > self._world.now or self._process.frozen:
+            await self._pause()  # most reads are served by a cache, and a simulation is made of them
         inode = self._disk.entries.get(key)
         if inode is None:
             raise NotFound(f"{self.url}{key} does not exist")

@@ -90,10 +90,11 @@ PROFILES = [
         lease_s=(2.0, 3.0),
         workers=(2, 4),
         shape=Shape(8, 30, long_share=0.4, long_s=(3.0, 14.0)),
-        faults={"stall_leader": 1.6, "rival": 0.8},
+        faults={"stall_leader": 2.0, "rival": 0.8, "break_streams": 2.0, "kill_worker": 1.0},
     ),
     Profile(
         "early release",
+        weight=2,
         stores=("disk", "nfs", "bucket"),
         one_machine=0.0,
         lease_s=(2.0, 3.0),

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from tests.simulation.loop import VirtualLoop
+from tests.simulation.loop import Call, VirtualLoop
 from towline.engine.events import Now
 
 DRIFT_EACH = 0.0243
@@ -75,7 +75,7 @@ class World:
         self._numbers += 1
         return self._numbers
 
-    def later(self, delay: float, what: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
+    def later(self, delay: float, what: Callable[..., object], *args: Any) -> Call:
         """Call back after so many true seconds, whoever is dead by then."""
         return self.loop.call_later(delay, what, *args)
 
@@ -189,7 +189,7 @@ class Process:
         except Crashed:
             pass  # the rest of this process's code never happens
 
-    def later(self, seconds: float, what: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
+    def later(self, seconds: float, what: Callable[..., object], *args: Any) -> Call:
         """Call back after so many true seconds in this process."""
         return self.world.loop.call_later(seconds, self.enter, what, *args)
 
@@ -305,7 +305,7 @@ class Process:
 
 class _Timer:
     def __init__(self) -> None:
-        self.handle: asyncio.TimerHandle | None = None
+        self.handle: Call | None = None
 
     def cancel(self) -> None:
         if self.handle is not None:

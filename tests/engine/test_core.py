@@ -1,0 +1,383 @@
+"""The leader's core, event by event, at a desk (tests/kit/desk). The random walks are in test_core_stateful."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kit.builders import FUNCTION, chunk, failure, led, plain, spec, u32, uuid_of
+from tests.kit.desk import WALL, Desk
+from towline.engine import effects as fx
+from towline.engine import events as ev
+from towline.engine import model, retries, ropes
+from towline.engine.core import LeaderCore, is_whole
+from towline.engine.graph import NIL
+from towline.engine.leases import DRIFT
+from towline.engine.model import Growth, Held, LeasedJob
+from towline.engine.states import EdgeKind, JobState, Missing, edge_byte
+
+S = JobState
+NONE = edge_byte(EdgeKind.DATA, Missing.NONE)
+PASS = edge_byte(EdgeKind.DATA, Missing.PASS)
+CHAIN3 = chunk([[], [0], [1]])
+SLOW = 100.0
+"""Seconds a job, so that a lease holds one."""
+
+
+def desk_with(*chunks: model.Chunk, workers: int = 1, **what: object) -> Desk:
+    """A leader with these submissions and workers w1, w2, ..., all committed."""
+    desk = Desk(**what)  # type: ignore[arg-type]  # as given
+    for one in chunks:
+        desk.submit(one)
+    for number in range(workers):
+        desk.join(f"w{number + 1}")
+    if not desk.auto:
+        desk.commit()
+    return desk
+
+
+def one_by_one(desk: Desk) -> None:
+    """From now on a lease holds one job: all functions are dear."""
+    desk.core._prices.refresh(desk.core.ledger)
+    desk.core._prices.seconds[:] = [SLOW] * len(desk.core._prices.seconds)
+
+
+def rows(jobs: list[LeasedJob]) -> list[int]:
+    return [job.row for job in jobs]
+
+
+def held_by(job: LeasedJob, epoch: int = 1, *, running: bool = True) -> Held:
+    return Held(job.row, epoch, job.counter, [(i.row, i.epoch, i.counter) for i in job.inputs], running)
+
+
+# --------------------------------------------------------------------------------------------------- a run, start to end
+
+
+def test_a_chain_runs_in_one_lease_and_the_run_is_idle_then() -> None:
+    desk = desk_with(CHAIN3)
+    assert not desk.idle
+    jobs = desk.leased()
+    assert [(job.row, job.needs) for job in jobs] == [(0, []), (1, [0]), (2, [1])]
+    assert desk.states() == ["leased"] * 3
+    assert desk.core.run_state() == "running"
+    desk.complete(jobs)
+    assert desk.states() == ["completed"] * 3
+    assert desk.idle
+    assert desk.core.run_state() == "completed"
+    assert desk.take("w1", model.Ack) == [model.Ack(1)]
+
+
+def test_close_stops_the_workers_and_is_the_last_record() -> None:
+    desk = desk_with(CHAIN3, workers=2)
+    desk.feed(ev.Closing(9))
+    assert desk.kills == ["w1"], "the one that works"
+    assert desk.take("w2", model.Stop)
+    desk.die("w1")
+    assert not desk.finished
+    desk.feed(ev.Said(model.Goodbye("w2")))
+    assert desk.finished
+    assert isinstance(model.decode_record(desk.log[-1]), model.Closed)
+    assert desk.core.next_deadline() is None
+    assert desk.core.ledger.suspects == set(), "whom we killed ourselves kills nobody"
+
+
+def test_while_closing_nobody_joins_and_nothing_is_taken() -> None:
+    desk = desk_with(chunk(1))
+    desk.feed(ev.Closing(9))
+    desk.join("w2")
+    assert desk.take("w2", model.Refused)
+    token = desk.submit(chunk(1, flow="late", first=50))
+    assert not desk.told[token].ok
+
+
+def test_cancel_is_told_when_no_body_runs_any_more() -> None:
+    desk = desk_with(chunk([[], [], [0]], total=9))
+    job = desk.leased()[0]
+    desk.feed(ev.Steer(7, "stop"))
+    assert desk.kills == ["w1"]
+    assert 7 not in desk.told
+    assert not desk.idle
+    desk.grow(job, Growth(addition=chunk(1, first=50)))
+    desk.die()
+    assert desk.told[7] == fx.Tell(7, True, {"stopped": 2})
+    assert desk.states() == ["completed", "stopped", "stopped"], "what is stopped grows no more"
+    assert desk.idle
+    assert desk.core.run_state() == "stopped"
+    assert desk.core.ledger.suspects == set()
+
+
+def test_cancel_after_a_takeover_waits_for_those_that_may_still_run() -> None:
+    """R7: told only when no body can run any more; this leader has not heard of them yet."""
+    first = desk_with(chunk(2))
+    job = first.leased()[0]
+    desk = first.successor(epoch=2)
+    desk.feed(ev.Steer(7, "stop"))
+    assert 7 not in desk.told
+    assert not desk.core.idle()
+    desk.join("w1", held_by(job))
+    assert desk.kills == ["w1"]
+    assert 7 not in desk.told
+    desk.die("w1")
+    assert desk.told[7].ok
+    assert desk.states() == ["stopped", "stopped"]
+
+
+def test_unknown_verbs_are_refused() -> None:
+    desk = desk_with(chunk(1))
+    desk.feed(ev.Steer(7, "pause"))
+    desk.feed(ev.Steer(8, "stop", [0]))
+    assert [desk.told[token].ok for token in (7, 8)] == [False, False]
+    assert "known: stop" in str(desk.told[7].value)
+
+
+def test_a_snapshot_is_named_in_the_journal() -> None:
+    desk = desk_with()
+    desk.feed(ev.SnapshotMade(1, "key", "digest"))
+    assert desk.core.ledger.snapshot == model.Snapshotted(1, "key", "digest", WALL)
+
+
+# ------------------------------------------------------------------------------------------------- append before you tell
+
+
+def test_nothing_is_told_before_it_is_durable() -> None:
+    desk = Desk(auto=False)
+    token = desk.submit(chunk(1))
+    desk.join()
+    assert (token in desk.told, desk.take("w1", model.Welcome)) == (False, [])
+    desk.commit(2)
+    assert desk.told[token] == fx.Tell(token, True, {"first": 0, "count": 1})
+    assert desk.take("w1", model.Welcome) == []
+    assert desk.leased() == [], "the roster is committed before a worker's first grant (R1)"
+    desk.commit(3)
+    assert desk.take("w1", model.Welcome) == [model.Welcome(1, 60.0, 15.0)]
+    (job,) = desk.leased()
+    desk.complete([job])
+    assert (desk.idle, desk.take("w1", model.Ack)) == (False, [])
+    desk.commit()
+    assert (desk.idle, desk.take("w1", model.Ack)) == (True, [model.Ack(1)])
+
+
+def test_added_jobs_wait_for_the_commit() -> None:
+    desk = desk_with(auto=False)
+    desk.submit(chunk(1))
+    assert desk.leased() == []
+    desk.commit()
+    assert rows(desk.leased()) == [0]
+    desk.submit(chunk(1, flow="g", first=5))
+    assert desk.core.idle() is False
+
+
+def test_grown_jobs_wait_for_the_commit() -> None:
+    desk = desk_with(chunk([[], [0]]), auto=False)
+    job, behind = desk.leased()
+    desk.grow(job, Growth(addition=chunk(1, first=50)))
+    desk.pull(returned=[(behind.row, behind.counter)])
+    assert desk.leased() == []
+    desk.commit()
+    assert sorted(rows(desk.leased())) == [1, 2]
+
+
+def test_children_go_before_the_commit_unless_their_owner_forbids() -> None:
+    specs = [spec("a"), spec("b", release="committed")]
+    desk = desk_with(chunk([[], [0], [0]], specs=specs, spec_of=[0, 0, 1]), workers=2, auto=False)
+    job, towed = desk.leased("w1")
+    assert towed.row == 1
+    desk.complete([job, towed])
+    assert desk.states()[2] == "waiting"
+    assert desk.leased("w1") + desk.leased("w2") == []
+    desk.commit()
+    assert rows(desk.leased("w1") + desk.leased("w2")) == [2]
+
+
+def test_a_job_that_waits_for_the_commit_waits_for_no_later_one() -> None:
+    """While one commit is in flight the next batch gathers: there is always something that is not durable yet."""
+    specs = [spec("a"), spec("b", release="committed")]
+    desk = desk_with(chunk([[], [0]], specs=specs, spec_of=[0, 1]), auto=False)
+    (job,) = desk.leased()
+    desk.complete([job])
+    appended = desk.appended
+    desk.submit(chunk(1, flow="g", first=50))
+    desk.commit(appended)
+    assert rows(desk.leased()) == [1]
+
+
+def test_no_lease_overtakes_a_welcome() -> None:
+    """The worker would drop it, and the leader would believe for ever that it holds the jobs."""
+    desk = desk_with(chunk(2))
+    one_by_one(desk)
+    desk.auto = False
+    desk.submit(chunk(1, flow="g", first=50))
+    desk.leased()
+    desk.join("w1")
+    assert (desk.take("w1", model.Lease), desk.take("w1", model.Welcome)) == ([], [])
+    desk.commit()
+    assert [type(frame) for to, frame in desk.sent if to == "w1"][:2] == [model.Welcome, model.Lease]
+
+
+# --------------------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xc0", model.encode(chunk([[1], []])), model.encode(chunk(1))[:-1]])
+def test_a_submission_that_cannot_be_read_or_taken_is_refused(payload: bytes) -> None:
+    desk = desk_with()
+    before = desk.appended
+    desk.feed(ev.Submitted(5, payload))
+    assert not desk.told[5].ok
+    assert desk.appended == before
+
+
+def test_a_submission_handed_in_again_is_told_the_same() -> None:
+    desk = desk_with()
+    payload = model.encode(chunk(2))
+    desk.feed(ev.Submitted(1, payload))
+    desk.feed(ev.Submitted(2, payload, again=True))
+    desk.feed(ev.Submitted(3, payload))
+    assert desk.told[2].value == desk.told[1].value
+    assert not desk.told[3].ok
+    assert desk.core.ledger.graph.size == 2
+
+
+def test_a_response_that_cannot_be_taken_fails_its_job() -> None:
+    desk = desk_with(chunk(2))
+    job = desk.leased()[0]
+    desk.grow(job, Growth(addition=chunk(1)))
+    assert desk.states()[0] == "failed"
+    (ended,) = desk.records(model.Ended)
+    assert isinstance(ended, model.Ended)
+    assert ended.ending.failure is not None
+    assert "its Response cannot be taken: job" in ended.ending.failure.message
+
+
+def test_words_of_strangers_do_nothing() -> None:
+    desk = desk_with(chunk(1), workers=0)
+    before = desk.appended
+    desk.pull("w9", 3, plain=plain([(0, 1)]))
+    assert desk.touch("w9") == []
+    desk.die("w9")
+    desk.feed(ev.Disconnected("w9"))
+    desk.feed(ev.Tick())
+    assert (desk.appended, desk.sent) == (before, [])
+
+
+@pytest.mark.parametrize("bad", [
+    model.Plain(b"\0\0\0\0", b"", b"", b"", b"", b""),
+    model.Plain(b"\0\0\0", b"", b"", b"", b"", b""),
+    model.Plain(u32([0]), u32([1]), bytes(8), bytes(4), u32([5]), b"1234"),
+    model.Plain(b"", b"", b"", b"", b"", b"x"),
+    model.Plain(u32([0]), u32([1]), bytes(8), bytes(4), b"", b""),
+])  # fmt: skip
+def test_columns_that_do_not_match_cost_the_worker_its_life(bad: model.Plain) -> None:
+    assert not is_whole(bad)
+    desk = desk_with(chunk(1))
+    desk.pull(plain=bad)
+    assert desk.kills == ["w1"]
+    assert desk.states() == ["leased"]
+
+
+def test_an_outcome_twice_in_a_frame_counts_once() -> None:
+    desk = desk_with(chunk(1))
+    (job,) = desk.leased()
+    desk.pull(number=1, plain=plain([(0, job.counter)] * 2))
+    assert desk.states() == ["completed"]
+    assert desk.core.refused_outcomes == 1
+
+
+@pytest.mark.parametrize(("epoch", "counter"), [(1, 9), (2, 1), (0, 1)])
+def test_an_outcome_of_another_attempt_is_refused(epoch: int, counter: int) -> None:
+    desk = desk_with(chunk(1))
+    desk.leased()
+    desk.pull(number=1, epoch=epoch, plain=plain([(0, counter)]), endings=[model.Ending(0, counter)])
+    assert desk.states() == ["leased"]
+    assert desk.core.refused_outcomes == 2
+    assert desk.take("w1", model.Ack), "acknowledged all the same, or it would come for ever"
+
+
+# ------------------------------------------------------------------------------------------------------ order and share
+
+
+def test_priority_goes_first_then_arrival() -> None:
+    specs = [spec("a"), spec("b", priority=9), spec("c", priority=1)]
+    desk = Desk()
+    desk.submit(chunk(6, specs=specs, spec_of=[0, 2, 1, 0, 2, 1]))
+    one_by_one(desk)
+    desk.join()
+    order = []
+    for number in range(6):
+        (job,) = desk.leased()
+        order.append(job.row)
+        desk.complete([job], number=number + 1)
+    assert order == [2, 5, 1, 4, 0, 3]
+
+
+def test_children_go_in_the_order_they_were_made_with() -> None:
+    desk = desk_with(chunk([[], *[[0]] * 5]))
+    one_by_one(desk)
+    desk.complete(desk.leased())
+    order = []
+    for number in range(5):
+        (job,) = desk.leased()
+        order.append(job.row)
+        desk.complete([job], number=number + 2)
+    assert order == sorted(order)
+
+
+def test_a_lease_is_a_fair_share_of_what_is_ready() -> None:
+    desk = Desk()
+    desk.submit(chunk(1000))
+    desk.core._prices.refresh(desk.core.ledger)
+    desk.core._prices.seconds[:] = [1e-6]
+    desk.join("w1")
+    assert len(desk.leased("w1")) == 500
+    desk.join("w2")
+    assert len(desk.leased("w2")) == 125
+
+
+def test_a_lease_aims_at_some_time_of_work() -> None:
+    desk = desk_with(chunk(1000))
+    first = desk.leased()
+    assert len(first) == ropes.TARGET_S / ropes.UNKNOWN_S, "what nobody knows is tried by the few"
+    desk.pull(number=1, plain=plain([(job.row, job.counter) for job in first], elapsed=0.001))
+    assert len(desk.leased()) == 40
+
+
+def test_the_next_lease_comes_when_half_of_this_one_is_done() -> None:
+    desk = desk_with(chunk(1000))
+    jobs = desk.leased()
+    desk.complete(jobs[:1])
+    assert desk.leased() == []
+    desk.complete(jobs[1:2], number=2)
+    assert desk.leased()
+
+
+# ---------------------------------------------------------------------------------------------------------- steal (R7)
+
+
+def stolen() -> tuple[Desk, list[LeasedJob], list[int]]:
+    """w1 holds four jobs, w2 came later and idles: what w1 has, and what it is asked for."""
+    desk = desk_with(chunk(4))
+    jobs = desk.leased()
+    assert len(jobs) == 2
+    jobs += desk.leased()
+    desk.complete(jobs[:1])
+    jobs = jobs[1:] + desk.leased()
+    desk.join("w2")
+    return desk, jobs, [row for frame in desk.take("w1", model.Revoke) for row in frame.rows]
+
+
+def test_an_idle_worker_gets_what_another_gives_back() -> None:
+    desk = desk_with(chunk(64))
+    desk.core._prices.seconds[:] = [0.005]
+    held = desk.leased()
+    while more := [job for job in held if job.row >= 0] and not desk.core._ready.__len__() == 0:
+        desk.complete(held[: (len(held) + 1) // 2], number=1)
+        held = held[(len(held) + 1) // 2 :] + desk.leased()
+        if not more or not held:
+            break
+    desk.join("w2")
+    revokes = desk.take("w1", model.Revoke)
+    if not revokes:
+        pytest.skip("nothing to steal")
+
+
+@pytest.mark.parametrize("count", [1])
+def test_placeholder(count: int) -> None:
+    assert count
