@@ -43,9 +43,18 @@ def grow(count: int) -> Any:
     return Response(replace=Flow([add(n, n) for n in range(count)]))
 
 
+begun = threading.Event()
+
+
 @job
 def hold(name: str) -> str:
+    begun.set()
     gates[name].wait(60)
+    return name
+
+
+@job(release="committed")
+def after(name: str) -> str:
     return name
 
 
@@ -163,7 +172,9 @@ def test_cancel_from_another_process_ends_the_run(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(LeaderService, "ask", asking)
     held = hold("cancelled")
-    run = towline.submit([held, add(held.output, 1)], store="runs/x")
+    begun.clear()
+    run = towline.submit([held, after(held.output)], store="runs/x")
+    assert begun.wait(60)
     code = "import towline; print(towline.connect('runs/x').cancel())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert said.stdout == "1\n", said.stderr
