@@ -18,6 +18,8 @@ from towline.actors.identity import host_id, is_alive, start_time
 SOCKET_DIR = "towline-leader-"
 """How the name of a socket's folder begins; process and start time follow."""
 SOCKET = "leader.sock"
+MAX_BASE = 50
+"""Bytes; the kernel takes 107 for a socket's whole path."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -52,13 +54,19 @@ def make_socket_dir() -> Path:
     """
     sweep()
     pid = os.getpid()
-    return Path(tempfile.mkdtemp(prefix=f"{SOCKET_DIR}{pid}-{start_time(pid):.0f}-"))
+    return Path(tempfile.mkdtemp(prefix=f"{SOCKET_DIR}{pid}-{start_time(pid):.0f}-", dir=_base()))
+
+
+def _base() -> Path:
+    """The temp folder, unless its path is too long for a socket's, as some batch systems make it."""
+    temp = Path(tempfile.gettempdir())
+    return temp if len(os.fsencode(temp)) <= MAX_BASE else Path("/tmp")  # noqa: S108 - mkdtemp makes a private folder there
 
 
 def sweep() -> None:
     """Remove socket folders of this user whose process is gone. Nobody may answer there either: /tmp may be shared with
     processes that are counted by another kernel."""
-    for path in Path(tempfile.gettempdir()).glob(SOCKET_DIR + "*"):
+    for path in _base().glob(SOCKET_DIR + "*"):
         pid, _, rest = path.name.removeprefix(SOCKET_DIR).partition("-")
         started = rest.partition("-")[0]
         if not (pid.isdigit() and started.isdigit()) or is_alive(int(pid), float(started)):

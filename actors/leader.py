@@ -109,10 +109,10 @@ class RayLeader:
             await service.drop()
             raise
         self._pool = Pool(
-            ray.get_runtime_context().current_actor, plan.store_url, plan.workers, plan.config, plan.sys_path, plan.cwd,
-            lambda: set(service.core.sessions),
+            ray.get_runtime_context().current_actor, plan.leader, plan.store_url, plan.workers, plan.config, plan.sys_path,
+            plan.cwd, lambda: set(service.core.sessions),
         )  # fmt: skip
-        self._pool.start(len(service.core.ledger.roster))
+        self._pool.start(again=self._restarted)
         self._ending = asyncio.get_running_loop().create_task(self._end_by_itself(service), name="towline-end")
         return service
 

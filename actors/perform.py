@@ -233,10 +233,11 @@ class Performer:
 
     async def idle(self, timeout_s: float) -> bool:
         """Wait until nothing is left to run and that is durable; False after `timeout_s`."""
-        try:
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
-        except TimeoutError:
-            return False
+        if not self._idle.is_set():  # with no time to wait, wait_for would not even look
+            try:
+                await asyncio.wait_for(self._idle.wait(), timeout_s)
+            except TimeoutError:
+                return False
         if self.failure is not None:
             raise self.failure
         return True

@@ -1,7 +1,8 @@
 """Starts a run's workers as Ray actors, and new ones for those that die. Knows how many there shall be, not what they do.
 
-Workers are detached and named, so that a leader that Ray restarts finds the old ones still running (they join it again);
-only what is missing a moment later is started anew.
+Workers are detached and named after their leader, so that a leader that Ray restarts finds the old ones: those that run join
+it again, and those that its predecessor had only just made are told to run (a call dies with its caller). Only what is missing
+then is started anew.
 """
 
 from __future__ import annotations
@@ -21,25 +22,19 @@ from towline.actors.ray_worker import RayWorker
 LATE_S = 60.0
 """A worker that has not joined after this long does not count any more."""
 
-SETTLE_S = 2.0
-"""A restored leader gives the workers of its roster this long to join before it starts others."""
-
 SOONEST_S = 0.2
 """Pause before a worker is replaced; doubles with each one that died without having joined, up to 30 s."""
-
-
-def name_of(worker: str) -> str:
-    """A worker's name in Ray."""
-    return f"towline-worker-{worker}"
 
 
 class Pool:
     """Keeps `target` workers alive."""
 
     def __init__(
-        self, leader: Any, store_url: str, target: int, config: LeaderConfig, sys_path: list[str], cwd: str,
+        self, leader: Any, name: str, store_url: str, target: int, config: LeaderConfig, sys_path: list[str], cwd: str,
         joined: Callable[[], set[str]],
     ) -> None:  # fmt: skip
+        """`name` is the leader's, the same for all its incarnations; `joined` tells who has a session."""
+        self._prefix = f"towline-worker-{name}-"
         self._leader = leader
         self._store_url = store_url
         self._target = target
@@ -56,20 +51,18 @@ class Pool:
         self._task: asyncio.Task[None] | None = None
         self._watchers: set[asyncio.Task[None]] = set()
 
-    def start(self, expected: int) -> None:
-        """Begin; `expected` workers of an earlier leader may join by themselves."""
-        self._task = asyncio.get_running_loop().create_task(self._keep(expected), name="towline-pool")
+    def start(self, *, again: bool) -> None:
+        """Begin; `again`: an earlier incarnation may have left workers."""
+        self._task = asyncio.get_running_loop().create_task(self._keep(again), name="towline-pool")
 
     def changed(self) -> None:
         """Somebody joined or left."""
         self._news.set()
 
-    async def _keep(self, expected: int) -> None:
-        settled = boottime() + SETTLE_S
-        while expected and len(self._joined()) < min(expected, self._target) and (left := settled - boottime()) > 0:
-            self._news.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), left)
+    async def _keep(self, again: bool) -> None:
+        if again:
+            for worker, actor in await asyncio.to_thread(self._left_over):
+                self._take(worker, actor)
         while not self._closed:
             joined = self._joined()
             for worker, since in list(self._starting.items()):
@@ -88,12 +81,25 @@ class Pool:
             if self._failures:
                 await asyncio.sleep(min(30.0, SOONEST_S * 2 ** min(self._failures, 10)))
 
+    def _left_over(self) -> list[tuple[str, Any]]:
+        """Name and actor of the workers that are there already. Blocking."""
+        found = []
+        for name in ray.util.list_named_actors():
+            if name.startswith(self._prefix):
+                with suppress(ValueError):  # it has ended meanwhile
+                    found.append((name.removeprefix(self._prefix), ray.get_actor(name)))
+        return found
+
     def _launch(self) -> None:
         worker = uuid.uuid4().hex
-        self._starting[worker] = boottime()
         actor = RayWorker.options(  # type: ignore[attr-defined]  # added by ray.remote
-            name=name_of(worker), lifetime="detached", num_cpus=1, max_restarts=0, get_if_exists=False
+            name=self._prefix + worker, lifetime="detached", num_cpus=1, max_restarts=0, get_if_exists=False
         ).remote(worker, self._leader, self._store_url, self._config, self._sys_path, self._cwd)
+        self._take(worker, actor)
+
+    def _take(self, worker: str, actor: Any) -> None:
+        """Let it run (one that runs already does so once), and hear of its end."""
+        self._starting[worker] = boottime()
         self._handles[worker] = actor
         watcher = asyncio.get_running_loop().create_task(self._watch(worker, actor.run.remote()))
         self._watchers.add(watcher)
@@ -117,9 +123,6 @@ class Pool:
             await asyncio.gather(self._task, return_exceptions=True)
         for actor in self._handles.values():
             ray.kill(actor, no_restart=True)
-        for worker in self._joined() - self._handles.keys():  # an earlier incarnation of this leader started it
-            with suppress(ValueError):  # it has ended
-                ray.kill(ray.get_actor(name_of(worker)), no_restart=True)
         for watcher in list(self._watchers):
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)

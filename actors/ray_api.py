@@ -9,8 +9,8 @@ import os
 import sys
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import ray
 
 from towline.actors.config import LeaderConfig
 from towline.actors.leader import Plan, RayLeader
+from towline.actors.ray_life import RayLife
 from towline.engine.errors import TowlineError, UsageError
 
 NAMESPACE = "towline"
@@ -47,45 +48,64 @@ def translated() -> Iterator[None]:
 class RayClient:
     """Asks a leader actor."""
 
-    def __init__(self, leader: Any) -> None:
+    def __init__(self, leader: Any, life: RayLife) -> None:
         self._leader = leader
+        self._life = life
         self._name = uuid.uuid4().hex
         self._numbers = itertools.count()
+        self._open: set[Future[Any]] = set()
+        life.on_end(self._give_up)
 
     def begin(self, verb: str, payload: Any = None) -> Future[Any]:
         """Ask without waiting; what one client begins is taken in order (Ray alone does not keep it for large arguments)."""
-        ref = self._leader.ask_in_turn.remote(self._name, next(self._numbers), verb, payload)
-        made: Future[Any] = ref.future()
-        done: Future[Any] = Future()
-
-        def pass_on(future: Future[Any]) -> None:
-            if not done.set_running_or_notify_cancel():
-                return
-            try:
-                with translated():
-                    answer = future.result()
-            except BaseException as error:
-                done.set_exception(error)
-            else:
-                done.set_result(answer)
-
-        made.add_done_callback(pass_on)
-        return done
+        return self.awaited(self._leader.ask_in_turn.remote(self._name, next(self._numbers), verb, payload))
 
     def ask(self, verb: str, payload: Any = None, timeout_s: float | None = None) -> Any:
         """Ask and wait. Raises TimeoutError, ConnectionError, or what the leader refuses with."""
-        with translated():
-            return ray.get(self._leader.ask.remote(verb, payload), timeout=timeout_s)
+        answer = self.awaited(self._leader.ask.remote(verb, payload))
+        try:
+            return answer.result(timeout_s)
+        except TimeoutError:
+            if answer.done():
+                raise
+            raise TimeoutError(f"the leader did not answer {verb!r} within {timeout_s} s") from None
+
+    def awaited(self, ref: Any) -> Future[Any]:
+        """What a call will come to: its answer, or the end of Ray."""
+        made: Future[Any] = ref.future()
+        done: Future[Any] = Future()
+        self._open.add(done)
+        done.add_done_callback(self._open.discard)
+
+        def pass_on(future: Future[Any]) -> None:
+            with suppress(InvalidStateError):  # cancelled, or given up
+                try:
+                    with translated():
+                        answer = future.result()
+                except BaseException as error:
+                    done.set_exception(error)
+                else:
+                    done.set_result(answer)
+
+        made.add_done_callback(pass_on)
+        if self._life.over:
+            self._give_up()
+        return done
+
+    def _give_up(self) -> None:
+        for future in list(self._open):
+            with suppress(InvalidStateError):
+                future.set_exception(ConnectionError("the leader is gone: the local Ray that it ran on has ended"))
 
 
 class StartedLeader:
     """A leader on Ray, and the local Ray that was started for it, if any."""
 
-    def __init__(self, leader: Any, *, own_ray: bool) -> None:
+    def __init__(self, leader: Any, client: RayClient, *, own_ray: bool) -> None:
         self._leader = leader
         self._own_ray = own_ray
         self._closed = False
-        self.client = RayClient(leader)
+        self.client = client
 
     def close(self) -> None:
         """A clean end of the leader; an own local Ray goes too. Idempotent."""
@@ -93,8 +113,7 @@ class StartedLeader:
             return
         self._closed = True
         try:
-            with translated():
-                ray.get(self._leader.close.remote(), timeout=START_S)
+            self.client.awaited(self._leader.close.remote()).result(START_S)
         except (ConnectionError, TimeoutError):
             pass  # it is gone already: the store is as after a crash
         finally:
@@ -162,8 +181,8 @@ def start(
         leader = RayLeader.options(  # type: ignore[attr-defined]  # added by ray.remote
             name=name, namespace=NAMESPACE, num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=1000, **options
         ).remote(plan)
-        with translated():
-            ray.get(leader.start.remote(), timeout=START_S)
+        client = RayClient(leader, RayLife())
+        client.awaited(leader.start.remote()).result(START_S)
     except BaseException as error:
         if leader is not None:
             ray.kill(leader, no_restart=True)  # a detached one would stay, and keep its name
@@ -172,6 +191,6 @@ def start(
         if leader is None and isinstance(error, ValueError) and "already" in str(error):
             raise UsageError(f"a leader for {store_url} is already on this cluster: use connect() to follow it") from None
         raise
-    return StartedLeader(leader, own_ray=own and not detached)
+    return StartedLeader(leader, client, own_ray=own and not detached)
 
 

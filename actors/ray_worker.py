@@ -30,6 +30,9 @@ ENDPOINT_S = 10.0
 """Longest wait for Ray to say where the leader listens."""
 
 
+WELCOME_S = 120.0
+"""A worker that no leader has welcomed after so long ends: its leader is gone, and no lease will ever end it."""
+
 DETACH = 'exec 3<&0; "$@" <&3 3<&- & echo $!'
 """Shell: start a command that is nobody's child and say its pid. A worker that ends kills its own children (Ray sees to it), and
 the supervisor has yet to kill what the worker started."""
@@ -62,9 +65,10 @@ class SupervisorGuard:
         threading.Thread(target=self._watch, args=(die,), name="towline-guard", daemon=True).start()
 
     def _watch(self, die: Callable[[str], None]) -> None:
-        while self.is_up(wait_s=min(1.0, max(0.01, (self._lease.deadline or boottime() + 1.0) - boottime()))):
-            if self._lease.deadline and boottime() >= self._lease.deadline:
-                die("its lease has ended")
+        unwanted_at = boottime() + WELCOME_S
+        while self.is_up(wait_s=min(1.0, max(0.01, (self._lease.deadline or unwanted_at) - boottime()))):
+            if boottime() >= (self._lease.deadline or unwanted_at):
+                die("its lease has ended, or it was never given one")
         die("its supervisor is gone")
 
     def point_at(self, endpoint: Endpoint) -> None:
@@ -125,6 +129,7 @@ class RayWorker:
             FileCapture(),
             self._die,
         )
+        self._guard.watch(self._die)
 
     def _connect(self) -> Stream | None:
         """A stream to whoever leads now, or None: try again soon."""
@@ -145,7 +150,6 @@ class RayWorker:
     def run(self) -> None:
         """Run jobs until the leader says stop; then leave the roster and end the process."""
         try:
-            self._guard.watch(self._die)
             self._worker.start()
             self._worker.run()
             self._worker.say_goodbye("stopped")

@@ -381,6 +381,8 @@ class LeaderService:
         performer = self.performer
         match verb:
             case "submit":
+                if not isinstance(payload, bytes):
+                    raise UsageError(f"a submission is bytes (a chunk), not {type(payload).__name__}")
                 return await performer.told(lambda token: ev.Submitted(token, payload, self._asks_may_repeat))
             case "wait":
                 await performer.idle(float(payload["timeout_s"]))

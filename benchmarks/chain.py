@@ -1,9 +1,10 @@
 """A chain of a million jobs: built, submitted, run half of the way, everything killed, restored, run to the end.
 
 The measuring process runs nothing itself. It starts a driver (`chain_driver`) that tells of each step on its stdout, kills
-all that the driver has started once the job half way has begun, and starts a second driver that goes on from the store. The job half
-way is a gate: it says that it is reached and stays until it is opened, so that the kill always finds a run half done, at any size
-and on any machine, with the newest outcomes not yet handed in. Time per job is compared with that of a chain of 10,000 run to its end.
+all that the driver has started once the job half way has begun, and starts a second driver that goes on from the store. The
+job half way is a gate: it says that it is reached and stays until it is opened, so that the kill always finds a run half
+done, at any size and on any machine, with the newest outcomes not yet handed in. Time per job is compared with that of a
+chain of 10,000 run to its end.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import msgspec
@@ -89,7 +91,8 @@ def measure(
 ) -> ChainMeasured:
     """The whole measurement; stores are made below `root` and removed again. Raises WrongOutcome."""
     small = [_run_small(small_jobs, root, local) for _ in range(small_repeats)]
-    say(f"{small_jobs:,} jobs: {sorted(small)[len(small) // 2] / small_jobs * 1e6:.1f} µs each")
+    if small:
+        say(f"{small_jobs:,} jobs: {median(small) / small_jobs * 1e6:.1f} µs each")
     store, gate = root / "long", root / "gate"
     gate.mkdir()
     how = ["--store", str(store), "--jobs", str(jobs), "--gate", str(gate), *(["--local"] if local else [])]

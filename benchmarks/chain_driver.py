@@ -39,7 +39,8 @@ def gate(folder: str, above: int) -> int:
 
 def jobs_of(count: int, folder: str | None) -> list[Job]:
     """The chain, with the gate half way if there is one."""
-    step, made, half = job(level), [], count // 2
+    step, half = job(level), count // 2
+    made: list[Job] = []
     for above in chain(count).inputs():
         if folder is not None and len(made) == half and above:
             made.append(job(gate)(folder, made[-1].output))

@@ -31,18 +31,19 @@ def page(report: Report) -> str:
     if report.results:
         parts += [
             "## No-op jobs",
-            f"Median of {report.repeats} repetitions, engines in turns in one session on one local Ray (`benchmarks/harness.py`). "
-            "The clock runs from the call of `towline.run()` to its return: default settings, leader and workers started and stopped "
-            "in it, the store on disk. Of the Ray tasks it runs from the first `remote()` to the return of the one `ray.get` "
-            "(`benchmarks/peers/ray_tasks.py`). Building the flow is beside it. After each run the outcomes are compared with the right ones. "
-            "`single` is a run of one job: what any run costs. Ratios are what counts; absolute figures are those of this machine.",
+            f"Median of {report.repeats} repetitions, engines in turns in one session on one local Ray "
+            "(`benchmarks/harness.py`). The clock runs from the call of `towline.run()` to its return: default settings, leader "
+            "and workers started and stopped in it, the store on disk. Of the Ray tasks it runs from the first `remote()` to the "
+            "return of the one `ray.get` (`benchmarks/peers/ray_tasks.py`). Building the flow is beside it. After each run the "
+            "outcomes are compared with the right ones. `single` is a run of one job: what any run costs. Ratios are what "
+            "counts; absolute figures are those of this machine.",
             _table([tables.HEADER, *tables.rows(report)], tables.NUMERIC),
         ]
     if report.chain is not None:
         parts += [
             "## A long chain, killed half way",
-            "`make chain`: each job waits for the one before. Half way the driver, Ray, leader, workers and supervisors get SIGKILL; a new leader "
-            "restores the store and runs the rest (`benchmarks/chain.py`).",
+            "`make chain`: each job waits for the one before. Half way the driver, Ray, leader, workers and supervisors get "
+            "SIGKILL; a new leader restores the store and runs the rest (`benchmarks/chain.py`).",
             _table([("", ""), *tables.chain_rows(report.chain)], frozenset({1})),
         ]
     return "\n\n".join(parts) + "\n"

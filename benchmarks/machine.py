@@ -1,4 +1,4 @@
-"""What a number was measured on: processor, memory, file system and its fsync, versions. Facts only, nothing that names the host."""
+"""What a number was measured on: processor, memory, file system and its fsync, versions. Nothing that names the host."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ engine, to compare with.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import repeat
+from itertools import pairwise, repeat
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -100,7 +100,7 @@ def tree(leaves: int, arity: int = 2) -> Shape:
     def inputs() -> Iterator[Inputs]:
         yield from repeat((), leaves)
         first = 0
-        for above, here in zip(rows, rows[1:], strict=False):
+        for above, here in pairwise(rows):
             for place in range(here):
                 yield tuple(first + near for near in range(place * arity, min(above, (place + 1) * arity)))
             first += above

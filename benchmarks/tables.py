@@ -9,7 +9,8 @@ from typing import Any
 from towline.benchmarks.report import AIMS, BARS, BASELINE, ChainMeasured, Measured, Report
 
 HEADER = (
-    "shape", "jobs", "engine", "durability", "seconds", "min to max", "jobs/s", "x Ray", "building, s", "x Ray with it", "bar, aim"
+    "shape", "jobs", "engine", "durability", "seconds", "min to max", "jobs/s", "x Ray", "building, s", "x Ray with it",
+    "bar, aim",
 )  # fmt: skip
 """Seconds are medians; "x Ray" is jobs/s as a multiple of the baseline's, "with it" with building the flow included."""
 

@@ -11,7 +11,6 @@ Bad input never raises: it is refused, and the refusal is told.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import assert_never
 
@@ -27,10 +26,10 @@ from towline.engine.granting import rows_to_ask_back, write_lease
 from towline.engine.graph import NIL, column
 from towline.engine.image import Image, image_of, ledger_from
 from towline.engine.leases import Session
-from towline.engine.ledger import Applied, Ledger, rows_bytes
+from towline.engine.ledger import Ledger, is_whole, rows_bytes
 from towline.engine.outputs import OutputCache
 from towline.engine.prices import Prices
-from towline.engine.queues import DelayHeap, ReadyQueue
+from towline.engine.readiness import Readiness
 from towline.engine.states import ACTIVE, ENDED, HELD, FailureKind, JobState
 
 S = JobState
@@ -51,11 +50,7 @@ class LeaderCore:
         """Outcomes of attempts that had been given up (P3)."""
         self._adopted: dict[int, model.Held] = {}
         """Rows held from an earlier leader, with the attempts their inputs came from (R3)."""
-        self._ready = ReadyQueue()
-        self._suspects: deque[int] = deque()
-        self._delays = DelayHeap()
-        self._gates: deque[tuple[int, list[int]]] = deque()
-        """(appends that must be committed, rows)."""
+        self._readiness = Readiness(self.ledger)
         self._outputs = OutputCache()
         self._prices = Prices()
         self._counter = 0
@@ -76,7 +71,7 @@ class LeaderCore:
         core = cls(ledger_from(image) if image else Ledger())
         for seq, payload in records:
             core.ledger.apply(seq, payload, model.decode_record(payload))
-        core._lay_states()
+        core.settle()
         return core
 
     def replay(self, seq: int, payload: bytes) -> None:
@@ -85,13 +80,7 @@ class LeaderCore:
 
     def settle(self) -> None:
         """All records are in: WAITING rows without a missing parent are READY."""
-        self._lay_states()
-
-    def _lay_states(self) -> None:
-        graph = self.ledger.graph
-        waiting = int(S.WAITING)
-        free = [row for row in range(graph.size) if graph.state[row] == waiting and not graph.pending[row]]
-        self._make_ready(free)
+        self._readiness.settle()
 
     def image(self) -> Image:
         """What a snapshot keeps: the ledger alone."""
@@ -154,9 +143,8 @@ class LeaderCore:
             times.append(session.deadline)
             if not session.silent:
                 times.append(session.heard + 2 * self.touch_s)
-        first = self._delays.first()
-        if first is not None:
-            times.append(first)
+        if (due := self._readiness.next_due) is not None:
+            times.append(due)
         return min(times)
 
     # ------------------------------------------------------------------------------------------------- leading
@@ -166,7 +154,7 @@ class LeaderCore:
         self.epoch = led.epoch
         for row, until in ledger.until.items():
             if ledger.graph.state[row] == S.DELAYED:
-                self._delays.push(self._now.mono + self._delay_left(row, until), row)
+                self._readiness.delay(row, self._now.mono + self._delay_left(row, until))
         before_s = before.lease_s if before is not None else 0.0
         self.authority.begin(self._now.mono, led.lease_s, before_s, ledger.roster, closed=before is None or ledger.closed)
         self._append(led)
@@ -202,47 +190,19 @@ class LeaderCore:
         self._out.append(fx.Append(payload))
         applied = self.ledger.apply(self.ledger.next_seq, payload, record)
         for row in applied.delayed:
-            self._delays.push(self._now.mono + max(0.0, self.ledger.until[row] - self._now.wall), row)
-        if applied.free:
-            self._free(applied)
+            self._readiness.delay(row, self._now.mono + max(0.0, self.ledger.until[row] - self._now.wall))
+        if applied.free and applied.added:
+            self._readiness.hold_back(applied.free, self.appended)
+        elif applied.free:
+            self._free(applied.free)
 
-    def _free(self, applied: Applied) -> None:
-        if applied.added:
-            self._gates.append((self.appended, applied.free))
-            return
-        self._make_ready(applied.free)
-
-    def _make_ready(self, rows: list[int], *, front: bool = False, durable: bool = False) -> None:
-        """WAITING rows without a missing parent may go; `release="committed"` ones once all they rest on is `durable`."""
-        graph, ledger = self.ledger.graph, self.ledger
-        late: list[int] = []
-        state, ready, push = graph.state, int(S.READY), self._ready.push
-        count = 0
-        durable = durable or self.committed >= self.appended
-        for row in rows:
-            if not durable and ledger.specs[graph.spec[row]].options.release == "committed":
-                late.append(row)
-                continue
-            state[row] = ready
-            count += 1
-            if row in ledger.suspects:
-                self._suspects.append(row)
-            elif front:
-                self._ready.push_back(row, graph.priority[row])
-            else:
-                push(row, graph.priority[row])
-        ledger.counts[S.WAITING] -= count
-        ledger.counts[ready] += count
-        if late:
-            self._gates.append((self.appended, late))
+    def _free(self, rows: Iterable[int], *, front: bool = False) -> None:
+        self._readiness.free(rows, self.appended, self.committed, front=front)
 
     def _committed(self, event: ev.Committed) -> None:
         self.committed = event.count
         self.authority.committed(event.started)
-        graph = self.ledger.graph
-        while self._gates and self._gates[0][0] <= self.committed:
-            _, rows = self._gates.popleft()
-            self._make_ready([r for r in rows if graph.state[r] == S.WAITING and not graph.pending[r]], durable=True)
+        self._readiness.open_gates(event.count)
 
     # ------------------------------------------------------------------------------------------------- drivers
 
@@ -317,7 +277,7 @@ class LeaderCore:
 
     def idle(self) -> bool:
         """Is nothing left to run: every job ended or behind one that failed, and no submission still arriving?"""
-        if self._gates or self._stop_tokens or any(self.ledger.counts[s] for s in ACTIVE):
+        if self._readiness.gated or self._stop_tokens or any(self.ledger.counts[s] for s in ACTIVE):
             return False
         return not any(flow.uuid in self._known_open for flow in self.ledger.open_flows())
 
@@ -377,7 +337,7 @@ class LeaderCore:
     def _release(self, session: Session, row: int) -> None:
         """A held row comes back unended: READY or WAITING again, or STOPPED if somebody stopped it meanwhile."""
         if self._let_go(session, row):
-            self._make_ready([row], front=True)
+            self._free([row], front=True)
 
     def _let_go(self, session: Session, row: int) -> bool:
         """No worker holds the row any more, and it has not ended. May it go again at once?"""
@@ -423,7 +383,7 @@ class LeaderCore:
         if session is not None:
             gate = [row for row in list(session.held) if self._let_go(session, row)]
             if gate:
-                self._gates.append((self.appended, gate))  # R9: the suspicion is committed first
+                self._readiness.hold_back(gate, self.appended)  # R9: the suspicion is committed first
         self.authority.answered(worker)
 
     def _ran_alone(self, worker: str, session: Session | None) -> list[int]:
@@ -521,7 +481,7 @@ class LeaderCore:
         for row in rows:
             del held[row]
         self._prices.learn(self.ledger, rows, plain.elapsed)
-        self._cache(rows, plain)
+        self._outputs.keep_all(self.ledger.graph, rows, plain, self.appended + 1, self.committed)
         self._append(model.Completed(pull.worker, epoch, self._now.wall, plain))
 
     def _plain_adopted(self, session: Session, pull: model.Pull) -> None:
@@ -541,21 +501,8 @@ class LeaderCore:
                 len(output).to_bytes(4, "little"),
                 output,
             )
-            self._cache([row], one)
+            self._outputs.keep_all(self.ledger.graph, [row], one, self.appended + 1, self.committed)
             self._append(model.Completed(pull.worker, pull.epoch, self._now.wall, one))
-
-    def _cache(self, rows: Iterable[int], plain: model.Plain) -> None:
-        """Keep outputs that children will want."""
-        first_child = self.ledger.graph.first_child
-        ends = column("I", plain.ends)
-        start = 0
-        for row, end in zip(rows, ends, strict=True):
-            if first_child[row] != NIL:
-                self._keep(row, plain.outputs[start:end])
-            start = end
-
-    def _keep(self, row: int, output: bytes) -> None:
-        self._outputs.keep(row, output, self.appended + 1, self.committed)
 
     def _end(self, worker: str, epoch: int, ending: model.Ending) -> None:
         """An outcome that is more than bytes: decide what follows and record both as one."""
@@ -571,15 +518,13 @@ class LeaderCore:
         attempts = graph.attempts[row]
         if ending.failure is None:
             if graph.first_child[row] != NIL or ending.growth is not None:
-                self._keep(row, ending.output)
+                self._outputs.keep(row, ending.output, self.appended + 1, self.committed)
             self._append(model.Ended(worker, epoch, self._now.wall, ending, int(S.COMPLETED), attempts, row=graph.size))
             return
         options = ledger.specs[graph.spec[row]].options
         decision = retries.decide(options, ending.failure, attempts, ledger.deaths.get(row, 0), row)
         until = self._now.wall + decision.delay_s if decision.state is S.DELAYED else 0.0
-        self._append(
-            model.Ended(worker, epoch, self._now.wall, ending, int(decision.state), decision.attempts, until=until)
-        )
+        self._append(model.Ended(worker, epoch, self._now.wall, ending, int(decision.state), decision.attempts, until=until))
 
     def _runs(self, row: int, busy_s: float) -> None:
         graph = self.ledger.graph
@@ -598,42 +543,23 @@ class LeaderCore:
         wanting.sort(key=lambda s: len(s.held))
         self._prices.refresh(self.ledger)
         for session in wanting:
-            if self._suspects and not session.held and self._grant_suspect(session):
+            if not session.held and self._grant_suspect(session):
                 continue
-            planned = self._plan()
+            planned = self._readiness.plan(self._prices, len(self.sessions))
             if planned:
                 self._grant(session, planned)
             elif not session.held:
                 self._steal(session)
 
-    def _plan(self) -> list[ropes.Planned]:
-        waiting = len(self._ready)
-        if not waiting:
-            return []
-        share = min(ropes.MOST_JOBS, max(1, waiting // (2 * len(self.sessions))))
-        prices = self._prices
-        planned = ropes.plan(
-            self.ledger.graph, self._ready.lanes(), share, prices.function_of, prices.seconds, prices.tows,
-            alone=self.ledger.suspects,
-        )  # fmt: skip
-        counts = self.ledger.counts
-        for one in planned:
-            counts[S.WAITING if one.needs else S.READY] -= 1
-        counts[S.LEASED] += len(planned)
-        return planned
-
     def _grant_suspect(self, session: Session) -> bool:
-        graph = self.ledger.graph
-        while self._suspects:
-            row = self._suspects.popleft()
-            if graph.state[row] == S.READY:
-                self.ledger.become(row, S.LEASED)
-                # R9: durable before it can run, or one that takes the leader's machine with it is never charged
-                self._append(model.Alone(row, session.worker, self.epoch, self._counter + 1, self._now.wall))
-                self._grant(session, [ropes.Planned(row, [])], after=True)
-                session.alone = True
-                return True
-        return False
+        row = self._readiness.next_suspect()
+        if row is None:
+            return False
+        # R9: durable before it can run, or one that takes the leader's machine with it is never charged
+        self._append(model.Alone(row, session.worker, self.epoch, self._counter + 1, self._now.wall))
+        self._grant(session, [ropes.Planned(row, [])], after=True)
+        session.alone = True
+        return True
 
     def _grant(self, session: Session, planned: list[ropes.Planned], *, after: bool = False) -> None:
         lease = write_lease(self.ledger, session, planned, self.epoch, self._counter, self._outputs)
@@ -667,24 +593,7 @@ class LeaderCore:
                 session.silent = True
                 for row in session.held:
                     if graph.state[row] in HELD:
-                        self._mark_lost(row)
-        due = [row for row in self._delays.pop_due(mono) if graph.state[row] == S.DELAYED]
-        for row in due:
-            self.ledger.become(row, S.WAITING)
-            self.ledger.until.pop(row, None)
-        self._make_ready([row for row in due if not graph.pending[row]])
+                        self.ledger.become(row, S.LOST)
+        self._free([row for row in self._readiness.due(mono) if not graph.pending[row]])
         if self.epoch and mono >= self._appended_at + self.authority.lease_s / 3 and not self._finished:
             self._append(model.Beat(wall))  # R1: an idle leader appends, or its authority ends
-
-    def _mark_lost(self, row: int) -> None:
-        self.ledger.become(row, S.LOST)
-
-
-def is_whole(plain: model.Plain) -> bool:
-    """Have the columns of outcomes the lengths that belong together?"""
-    n, odd = divmod(len(plain.rows), 4)
-    lengths = len(plain.counters), len(plain.began), len(plain.elapsed), len(plain.ends)
-    if odd or lengths != (4 * n, 8 * n, 4 * n, 4 * n):
-        return False
-    ends = column("I", plain.ends)
-    return (ends[-1] if n else 0) == len(plain.outputs)

@@ -368,17 +368,11 @@ class Ledger:
         """Refuse a piece of a submission that cannot be taken; see `Graph.check`."""
         flow = self.flows.get(chunk.flow)
         if chunk.base and flow is None:
-            raise SubmissionError(
-                f"flow {chunk.flow} begins with job {chunk.base}; its first jobs are not in this store"
-            )
+            raise SubmissionError(f"flow {chunk.flow} begins with job {chunk.base}; its first jobs are not in this store")
         if flow is not None and chunk.base == 0:
-            raise SubmissionError(
-                f"flow {chunk.flow} ({flow.name}) is already in this store; to go on with it use resume"
-            )
+            raise SubmissionError(f"flow {chunk.flow} ({flow.name}) is already in this store; to go on with it use resume")
         if flow is not None and (chunk.base != flow.added or chunk.total != flow.total):
-            raise SubmissionError(
-                f"flow {chunk.flow} has {flow.added} jobs here; a piece from {chunk.base} on cannot follow"
-            )
+            raise SubmissionError(f"flow {chunk.flow} has {flow.added} jobs here; a piece from {chunk.base} on cannot follow")
         if chunk.base + chunk.count > chunk.total:
             raise SubmissionError(f"flow {chunk.flow} announced {chunk.total} jobs and brings more")
         self._check_functions(chunk)
@@ -427,3 +421,13 @@ def slice_of(payload: bytes, place: Location) -> bytes:
 def rows_bytes(rows: list[int]) -> bytes:
     """A uint32 column."""
     return array("I", rows).tobytes()
+
+
+def is_whole(plain: model.Plain) -> bool:
+    """Have the columns of outcomes the lengths that belong together?"""
+    n, odd = divmod(len(plain.rows), 4)
+    lengths = len(plain.counters), len(plain.began), len(plain.elapsed), len(plain.ends)
+    if odd or lengths != (4 * n, 8 * n, 4 * n, 4 * n):
+        return False
+    ends = column("I", plain.ends)
+    return (ends[-1] if n else 0) == len(plain.outputs)

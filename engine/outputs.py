@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
+
+from towline.engine.graph import NIL, Graph, column
+from towline.engine.model import Plain
 
 CACHE_BYTES = 64 << 20
 """Beyond this, outputs that are committed are dropped, oldest first: children read those from the journal."""
@@ -30,3 +34,11 @@ class OutputCache:
         while self._bytes > self._limit and self._order[0][0] <= committed:
             _, old = self._order.popleft()
             self._bytes -= len(self._outputs.pop(old, b""))
+
+    def keep_all(self, graph: Graph, rows: Iterable[int], plain: Plain, append: int, committed: int) -> None:
+        """Remember those of a frame that have children."""
+        start = 0
+        for row, end in zip(rows, column("I", plain.ends), strict=True):
+            if graph.first_child[row] != NIL:
+                self.keep(row, plain.outputs[start:end], append, committed)
+            start = end

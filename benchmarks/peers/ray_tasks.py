@@ -7,6 +7,7 @@ small enough to travel with the answer.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ def local_ray(cpus: int) -> Iterator[None]:
     import ray
 
     ray.init(
-        address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+        address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
         _node_ip_address="127.0.0.1",
     )  # fmt: skip
     try:

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -116,9 +117,17 @@ tell(kept(body))
 # --------------------------------------------------------------------------------------------------------- a tee
 
 
+Console = Callable[[], tuple[io.TextIOWrapper, io.TextIOWrapper]]
+
+
 @pytest.fixture
-def console(monkeypatch: pytest.MonkeyPatch) -> tuple[io.TextIOWrapper, io.TextIOWrapper]:
-    streams = tuple(io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+def open_console(monkeypatch: pytest.MonkeyPatch) -> Console:
+    """To be called inside the test: pytest sets its own streams after the fixtures."""
+    return lambda: _opened(monkeypatch)
+
+
+def _opened(monkeypatch: pytest.MonkeyPatch) -> tuple[io.TextIOWrapper, io.TextIOWrapper]:
+    streams = tuple(io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace") for _ in range(2))
     monkeypatch.setattr(sys, "stdout", streams[0])
     monkeypatch.setattr(sys, "stderr", streams[1])
     return streams  # type: ignore[return-value]  # two
@@ -129,7 +138,8 @@ def shown(stream: io.TextIOWrapper) -> bytes:
     return stream.buffer.getvalue()  # type: ignore[attr-defined]  # a BytesIO
 
 
-def test_a_tee_copies_and_lets_go(console: tuple[io.TextIOWrapper, io.TextIOWrapper]) -> None:
+def test_a_tee_copies_and_lets_go(open_console: Console) -> None:
+    console = open_console()
     tee = TeeCapture()
     for text in ("one", "zwei €"):
         tee.begin()
@@ -148,7 +158,8 @@ def test_a_tee_copies_and_lets_go(console: tuple[io.TextIOWrapper, io.TextIOWrap
     assert shown(console[0]) == "one\nrawzwei €\nraw".encode()
 
 
-def test_a_body_that_closes_or_replaces_its_tee(console: tuple[io.TextIOWrapper, io.TextIOWrapper]) -> None:
+def test_a_body_that_closes_or_replaces_its_tee(open_console: Console) -> None:
+    console = open_console()
     tee = TeeCapture()
     tee.begin()
     print("said")
@@ -173,8 +184,9 @@ def test_a_program_without_a_console(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_tee_holds_no_more_than_head_and_tail(
-    console: tuple[io.TextIOWrapper, io.TextIOWrapper], monkeypatch: pytest.MonkeyPatch
+    open_console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    console = open_console()
     monkeypatch.setattr(capture, "KEEP_BYTES", 10)
     tee = TeeCapture()
     tee.begin()
@@ -183,14 +195,15 @@ def test_a_tee_holds_no_more_than_head_and_tail(
         assert sum(map(len, sys.stdout.copy._parts)) <= 8 * 10 + 5  # type: ignore[attr-defined]  # the tee's own
     said = tee.end()
     assert said is not None
-    assert said.stdout == b"000\n001\n00" + b"\n... 48870 bytes left out ...\n" + b"\n9998\n9999\n"[-10:]
+    assert said.stdout == b"000\n001\n00" + b"\n... 48980 bytes left out ...\n" + b"\n9998\n9999\n"[-10:]
     assert len(shown(console[0])) == 4 * 1000 + 5 * 9000
 
 
 @pytest.mark.parametrize("size", [0, 1, 20, 21, 79, 80, 81, 82, 200])
 def test_a_tee_and_shorten_agree(
-    size: int, console: tuple[io.TextIOWrapper, io.TextIOWrapper], monkeypatch: pytest.MonkeyPatch
+    size: int, open_console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    open_console()
     monkeypatch.setattr(capture, "KEEP_BYTES", 10)
     text = "".join(chr(65 + n % 57) for n in range(size))
     tee = TeeCapture()

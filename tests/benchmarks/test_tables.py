@@ -17,7 +17,8 @@ RESULTS = [
 def test_a_line_of_the_table() -> None:
     found = report(*RESULTS)
     assert tables.rows(found)[1] == (
-        "flat", "1,000", "towline", "fsync before told, local disk", "0.20", "0.10 to 0.30", "5,000", "5.0", "0.05", "4.0", "3, 20"
+        "flat", "1,000", "towline", "fsync before told, local disk", "0.20", "0.10 to 0.30", "5,000", "5.0", "0.05", "4.0",
+        "3, 20",
     )  # fmt: skip
     assert tables.rows(found)[2] == (
         "flat", "1,000", "Ray tasks", "none", "1.00", "1.00 to 1.00", "1,000", "1.0", "", "1.0", ""

@@ -47,8 +47,6 @@ class Desk:
         self.told: dict[int, fx.Tell] = {}
         self.kills: list[str] = []
         self.idle = self.finished = False
-        self.starts: deque[float] = deque()
-        """When each append that is not committed could first have begun to be written."""
         self._waiting: deque[tuple[int, fx.Effect]] = deque()
         self._token = 0
         self.feed(ev.Leading(led(epoch, lease_s=lease_s, grants=grants)))
@@ -90,6 +88,8 @@ class Desk:
                 self._deliver(effect)
             else:
                 self._waiting.append((self.appended, effect))
+        if not self.core.idle():
+            self.idle = False
         if self.auto and self.core.committed < self.appended:
             self.commit()
         return effects
@@ -100,7 +100,7 @@ class Desk:
         elif isinstance(effect, fx.Tell):
             self.told[effect.token] = effect
         elif isinstance(effect, fx.Idle):
-            self.idle = True
+            self.idle = self.core.idle()
         elif isinstance(effect, fx.Finish):
             self.finished = True
 

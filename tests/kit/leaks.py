@@ -40,7 +40,8 @@ def held() -> dict[str, set[str]]:
         "fds": {f"{fd} {link}" for fd, link in links.items()},
         "threads": {str(thread) for thread in threading.enumerate()},
         "children": {str(child.pid) for child in psutil.Process().children(recursive=True)},
-        "files": {path.name for path in Path(tempfile.gettempdir()).glob("towline-*")},
+        # whose name tells that they are this process's: others may run at the same time
+        "files": {path.name for path in Path(tempfile.gettempdir()).glob(f"towline-*{os.getpid()}-*")},
     }
 
 

@@ -40,8 +40,6 @@ class Collector:
     async def _collect(self) -> None:
         sim, objects, world = self.sim, self._objects, self.sim.world
         reader = await JournalReader.open(objects)
-        records = [item async for item in reader.records()]
-        core = LeaderCore.restore(None, records)
         if world.chance(0.6):
             if await make_part(objects, reader, reader.next_seq):
                 world.count("R4: a part is made")
@@ -51,6 +49,9 @@ class Collector:
             if dropped:
                 world.count("R4: segments are deleted")
                 world.note("collector: deletes {}", dropped)
+        if world.chance(0.4) or not [meta async for meta in objects.list("files/")]:
+            return
+        core = LeaderCore.restore(None, [item async for item in reader.records()])
         doomed = [meta.key async for meta in objects.list("files/") if sim.bug.may_collect(core, meta.key)]
         if doomed:
             world.count("R10: files are deleted")

@@ -310,7 +310,7 @@ class SimLeader:
                 packed = chunk.uuids
                 assert isinstance(packed, bytes)
                 await self.process.point("before an answer is told")
-                oracle.say("accepted", name, [str_uuid(packed[i : i + 16]) for i in range(0, len(packed), 16)])
+                oracle.say("accepted", name, [str_uuid(packed[i : i + 16]) for i in range(0, len(packed), 16)], value)
                 return value
             case "progress":
                 flow = core.ledger.flows.get(payload)
@@ -344,8 +344,10 @@ class SimLeader:
     async def _news(self, since: int) -> list[str]:
         """What a subscriber hears: jobs that are complete, with their outputs."""
         core, graph = self.performer.core, self.performer.core.ledger.graph
-        done = [row for row in range(since % max(1, graph.size), graph.size) if graph.state[row] == JobState.COMPLETED]
-        places = [(graph.uuid(row), graph.output(row)) for row in done[:12]]
+        done = [row for row in range(graph.size) if graph.state[row] == JobState.COMPLETED]
+        newest = sorted(done, key=graph.out_seq.__getitem__)[-8:]
+        some = [*newest, *done[since % (len(done) or 1) :][:4]]
+        places = [(graph.uuid(row), graph.output(row)) for row in dict.fromkeys(some)]
         await self.performer.barrier()
         outputs = {uuid: await self.writer.reader.read(place) for uuid, place in places if place is not None}
         if self.performer.failure is not None:

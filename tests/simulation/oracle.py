@@ -167,10 +167,14 @@ class Oracle:
         graph, world = core.ledger.graph, self.world
         best = 0
         for told in self.told:
-            for uuid in told.uuids:
+            for at, uuid in enumerate(told.uuids):
                 row = graph.find(uuid)
                 if row == 0xFFFFFFFF:
                     world.violate(f"P1: job {uuid[:8]} was told {told.what} at {told.at:.3f} by {told.leader} but is not stored")
+                elif told.what == "accepted" and isinstance(told.value, dict) and row != told.value["first"] + at:
+                    world.violate(
+                        f"P1: job {uuid[:8]} was told accepted as row {told.value['first'] + at} by {told.leader}; it is row {row}"
+                    )
                 elif told.what == "complete" and row not in committed:
                     world.violate(f"P1: job {uuid[:8]} was told complete at {told.at:.3f} by {told.leader}; it is not")
                 elif told.what == "complete" and isinstance(told.value, dict) and committed[row][1] != told.value[uuid]:

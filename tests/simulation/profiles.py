@@ -28,6 +28,8 @@ class Profile(msgspec.Struct, frozen=True):
     shape: Shape = Shape()
     faults_s: float = 14.0
     faults: dict[str, float] = {}
+    within: float = 1.0
+    """The part of `faults_s` in which the faults begin."""
     steps: int = 250
     crash: float = 0.0
     freeze: float = 0.0
@@ -76,7 +78,7 @@ PROFILES = [
         stores=("disk", "disk", "disk", "nfs", "bucket"),
         one_machine=0.1,
         lease_s=(2.0, 4.0),
-        shape=Shape(long_share=0.25, long_s=(1.0, 8.0)),
+        shape=Shape(8, 25, long_share=0.12, long_s=(1.0, 8.0)),
         flows=(2, 4),
         freeze=0.3,
         crash=0.15,
@@ -85,12 +87,17 @@ PROFILES = [
     ),
     Profile(
         "cut off from the store",
+        weight=2,
         stores=("disk", "nfs", "bucket"),
         one_machine=0.0,
         lease_s=(2.0, 3.0),
         workers=(2, 4),
-        shape=Shape(8, 30, long_share=0.4, long_s=(3.0, 14.0)),
-        faults={"stall_leader": 2.0, "rival": 0.8, "break_streams": 2.0, "kill_worker": 1.0},
+        shape=Shape(12, 20, parents=0.3, long_share=0.6, long_s=(2.0, 8.0), fails=0.02),
+        within=0.3,
+        faults_s=18.0,
+        cancels=0.0,
+        flows=(1, 1),
+        faults={"sever": 1.0, "stall_leader": 0.3, "kill_worker": 0.3},
     ),
     Profile(
         "early release",
@@ -111,26 +118,29 @@ PROFILES = [
         one_machine=0.0,
         flows=(2, 4),
         shape=Shape(4, 12, growth=0.02),
-        freeze=0.6,
+        freeze=0.2,
         freeze_s=(2.2, 4.5),
-        steps=120,
-        lease_s=(2.0, 3.0),
-        grace=(1.0, 1.4),
+        steps=200,
+        lease_s=(1.5, 2.5),
+        grace=(1.0, 1.3),
         collects=1.0,
-        collect_s=(0.4, 1.0),
-        faults={"freeze_leader": 0.6, "takeover": 0.8, "trickle": 1.0},
+        collect_s=(0.3, 0.7),
+        faults={"overtake": 1.6, "takeover": 0.4, "trickle": 1.0},
         faults_s=16.0,
         unequal_leases=0.0,
         cancels=0.0,
+        news_s=(0.1, 0.3),
     ),
     Profile(
         "pipeline",
         stores=("bucket",),
         one_machine=0.0,
-        crash=0.7,
+        crash=0.9,
         steps=150,
-        rates=Rates(latency_s=0.06, lost_before=0.02, lost_after=0.03, slow=0.02),
-        faults={"kill_leader": 1.0},
+        shape=Shape(8, 30),
+        weight=2,
+        rates=Rates(latency_s=0.15, lost_before=0.04, lost_after=0.03, slow=0.05, slow_s=0.5),
+        faults={"kill_leader": 2.0, "takeover": 2.0},
     ),
     Profile(
         "power",
@@ -147,10 +157,11 @@ PROFILES = [
         "streams",
         one_machine=0.2,
         workers=(2, 4),
-        lease_s=(2.0, 4.0),
-        shape=Shape(12, 40, parents=0.3, seconds=(0.02, 0.6), chains=0.5, long_share=0.15, long_s=(2.0, 12.0)),
+        weight=2,
+        lease_s=(1.5, 3.0),
+        shape=Shape(12, 40, parents=0.3, seconds=(0.02, 0.6), chains=0.5, long_share=0.25, long_s=(2.0, 9.0)),
         network_slow=0.03,
-        faults={"break_streams": 4.0, "cut": 1.5, "stop_worker": 0.6, "freeze_worker": 0.6, "kill_worker": 0.3},
+        faults={"break_streams": 4.0, "cut": 1.5, "isolate": 1.6, "stop_worker": 0.6, "freeze_worker": 0.6, "kill_worker": 0.3},
     ),
     Profile(
         "poison",

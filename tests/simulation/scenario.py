@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tests.simulation import profiles
@@ -31,6 +32,19 @@ from towline.stores.journal.reader import JournalReader
 
 MOST_S = 400.0
 """After this much simulated time without an end the run counts as stuck."""
+
+
+_COMMON = ("before a listing", "before a read", "before an answer is told")
+LEADER_STEPS = {
+    (True, False): (
+        *_COMMON, "before an append", "between write and fsync", "between fsync and the look for a next segment",
+        "after an append", "before a create", "before a link", "between link and fsync of the folder", "after a put",
+    ),
+    (False, False): (*_COMMON, "before a put", "before a link", "between link and fsync of the folder", "after a put"),
+    (False, True): ("before a put", "as a request is sent", "as a request is sent", "after a put"),
+}  # fmt: skip
+"""(appends, whole puts) to the steps of a leader at the store."""
+WORKER_STEPS = ("before a body begins", "before a body ends", "before a message is sent", "after a message is sent")
 
 
 class _Log(logging.Handler):
@@ -153,7 +167,7 @@ class Simulation:
         self.world.note("{} starts on {}{}", leader.process.name, leader.process.host.name, ", to take over" if takeover else "")
         if not self.world.calm:
             if rng.random() < p.crash:
-                leader.process.crash_at = rng.randint(1, p.steps)
+                self._plan_crash(leader.process, LEADER_STEPS[self.disk.appendable, self.disk.whole])
                 leader.process.crash_machine = self.one_machine and rng.random() < 0.5
             if rng.random() < p.freeze:
                 leader.process.freeze_at = rng.randint(1, p.steps)
@@ -161,12 +175,20 @@ class Simulation:
         leader.start()
         return leader
 
+    def _plan_crash(self, process: Process, steps: Sequence[str]) -> None:
+        """At any step, or at one that is passed seldom."""
+        rng = self.world.rng
+        if rng.random() < 0.5:
+            process.crash_at = rng.randint(1, self.profile.steps)
+        else:
+            process.crash_where, process.crash_at = rng.choice(steps), rng.randint(1, 12)
+
     def start_worker(self) -> None:
         """A new worker on one of the machines."""
         worker = SimWorker(self, self.world.rng.choice(self.worker_hosts))
         self.workers[worker.process.name] = worker
         if not self.world.calm and self.world.rng.random() < self.profile.worker_crash:
-            worker.process.crash_at = self.world.rng.randint(1, self.profile.steps)
+            self._plan_crash(worker.process, WORKER_STEPS)
 
     def endpoint(self) -> SimLeader | None:
         """Where the file says that the leader is; it may be old."""
@@ -254,7 +276,7 @@ class Simulation:
             if mean > 1.0:
                 count = rng.randint(0, 2 * int(mean))
             for _ in range(count):
-                self.world.later(rng.uniform(0.2, p.faults_s), self._act, action)
+                self.world.later(rng.uniform(0.2, p.faults_s * p.within), self._act, action)
 
     def _act(self, action: Any) -> None:
         if not self.world.calm and not self.done.is_set():
@@ -311,7 +333,37 @@ class Simulation:
             self.world.count("fault: leader cut off from the store")
             seconds = self.world.rng.uniform(0.5, 6.0) * self.lease_s
             self.world.note("{}: cut off from the store for {:.2f} s", leader.process.name, seconds)
-            leader.objects.stalled_until = self.world.now + seconds
+            leader.objects.stalled_until = max(leader.objects.stalled_until, self.world.now + seconds)
+
+    def _do_sever(self) -> None:
+        """The schedule of R1: a leader loses the store but not all of its workers, and another one takes it for dead."""
+        leader = self._current()
+        if leader is None or self.one_machine:
+            return
+        self.world.count("fault: leader cut off from the store")
+        leader.objects.stalled_until = self.world.now + self.world.rng.uniform(4.0, 8.0) * self.lease_s
+        self.world.note("{}: cut off from the store up to {:.2f}", leader.process.name, leader.objects.stalled_until)
+        others = [host for host in self.leader_hosts if host is not leader.process.host]
+        self.world.later(self.world.rng.uniform(0.0, 0.5), self._act, lambda: self.start_leader(host=others[0]))
+        self.world.later(self.world.rng.uniform(1.5, 3.0) * self.lease_s, self._act, lambda: self.network.break_some(0.3))
+        for _ in range(2):
+            self.world.later(self.world.rng.uniform(1.5, 3.0) * self.lease_s, self._act, self.start_worker)
+
+    def _do_isolate(self) -> None:
+        """The schedule of R1 for workers: nothing reaches one that runs a body longer than its lease."""
+        self._isolate_when_long(40)
+
+    def _isolate_when_long(self, looks: int) -> None:
+        now, rng = self.world.now, self.world.rng
+        for run in self.oracle.runs:
+            left_s = run.began + run.plan.seconds - now
+            host = run.worker.host
+            if run.ended < 0 and run.worker.alive and left_s > 1.3 * self.lease_s and host not in self.leader_hosts:
+                for other in self.leader_hosts:
+                    self.network.cut(host, other, rng.uniform(1.3, 3.0) * self.lease_s)
+                return
+        if looks and not self.world.calm:
+            self.world.later(0.1, self._isolate_when_long, looks - 1)
 
     def _do_lose_parent(self) -> None:
         """The schedule of R3: outcomes are released early while a commit hangs, and the leader dies with a parent's worker."""
@@ -351,6 +403,15 @@ class Simulation:
         leader.process.host.freeze(seconds)
         others = [host for host in self.leader_hosts if host is not leader.process.host]
         self.world.later(self.world.rng.uniform(0.0, seconds), self._act, lambda: self._take_over_on(others[0]))
+
+    def _do_overtake(self) -> None:
+        """The schedule of R4: the leader stands still until its next segment's number was used, collected and is free again."""
+        leader = self._current()
+        if leader is None or self.one_machine:
+            return
+        leader.process.host.freeze(self.world.rng.uniform(2.5, 5.0) * self.lease_s)
+        others = [host for host in self.leader_hosts if host is not leader.process.host]
+        self.world.later(self.world.rng.uniform(0.0, 0.3), self._act, lambda: self._take_over_on(others[0]))
 
     def _take_over_on(self, host: Host) -> None:
         self.world.count("fault: takeover of a living leader")

@@ -158,10 +158,13 @@ class Process:
         self.alive = True
         self.frozen = 0
         self.steps = 0
+        self.passed = 0
         self.crash_at = 0
         """Number of the step at which it is killed; 0: none."""
         self.crash_machine = False
         """Does that crash take the machine with it?"""
+        self.crash_where = ""
+        """Name of a step: it is killed when it comes there for the `crash_at`-th time. Empty: steps of all names count."""
         self.freeze_at = 0
         """Number of the step at which its machine is frozen for `freeze_s` seconds; 0: none."""
         self.freeze_s = 0.0
@@ -243,7 +246,11 @@ class Process:
         if self.steps == self.freeze_at and not self.world.calm:
             self.world.note("{}: planned freeze at step {} ({})", self.name, self.steps, where)
             self.host.freeze(self.freeze_s)
-        if self.steps == self.crash_at and not self.world.calm:
+        if self.crash_where:
+            if self.crash_where != where:
+                return
+            self.passed += 1
+        if (self.passed if self.crash_where else self.steps) == self.crash_at and not self.world.calm:
             self.world.count(f"crash at: {where}")
             self.world.note("{}: planned crash at step {} ({})", self.name, self.steps, where)
             if self.crash_machine:
