@@ -153,6 +153,9 @@ class LocalLeader:
         self._thread.start()
         self._idle = False
         self._state = threading.Lock()
+        self._free = threading.Event()
+        """Does nobody run jobs?"""
+        self._free.set()
         self._busy = False
         """Does the caller's thread run jobs?"""
         self._closed = False
@@ -232,6 +235,7 @@ class LocalLeader:
             if self._closed:
                 return
             self._busy = True
+            self._free.clear()
         self._idle = False
         watching = asyncio.run_coroutine_threadsafe(self._watch(), self._loop)
         try:
@@ -243,6 +247,7 @@ class LocalLeader:
                 self._busy = False
                 if worker.core.refused or worker.core.stopping:
                     worker.say_goodbye("it was told to end")  # whoever closes the leader waits for it
+                self._free.set()
         if self._service.performer.failure is not None:
             raise self._service.performer.failure
 
@@ -276,8 +281,10 @@ class LocalLeader:
             if not self._busy:
                 self._worker.say_goodbye("closing")
         try:
+            self._call(self._service.begin_to_close())
             # however long it takes: were the body left to its lease, the timer would end this whole process
-            self._call(self._service.close(patience_s=None))
+            self._free.wait()
+            self._call(self._service.close())
         finally:
             self._worker.stop()
             self._worker.join(JOIN_S)

@@ -176,17 +176,21 @@ class LeaderService:
             if (reader.last_segment, reader.next_seq) != before:
                 raise StoreLocked.by(self.store.url, led.pid, led.host)
 
-    async def close(self, patience_s: float | None = CLOSE_S) -> None:
+    async def begin_to_close(self) -> None:
+        """Grant nothing more, and tell the workers to stop. `close` is to follow."""
+        if self._performer is not None:
+            self.performer.feed(ev.Closing(0))
+
+    async def close(self, patience_s: float | None = None) -> None:
         """Stop the workers, record Closed, let go of everything. Safe to call twice.
 
-        A body that does not end within `patience_s` (None: however long) is left to its lease: the store is then as after a
-        crash.
+        A body that does not end within `patience_s` (CLOSE_S) is left to its lease: the store is then as after a crash.
         """
         try:
             if self._performer is not None and not self.performer.finished.is_set():
                 self.performer.feed(ev.Closing(0))
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.performer.finished.wait(), patience_s)
+                    await asyncio.wait_for(self.performer.finished.wait(), CLOSE_S if patience_s is None else patience_s)
         finally:
             await self.drop()
 

@@ -60,6 +60,10 @@ class Runner(Protocol):
 
     def name_of(self, spec: int) -> str: ...
 
+    def rest(self) -> None:
+        """The calling thread runs no jobs for now."""
+        ...
+
 
 class Line(Protocol):
     """A stream to a leader."""
@@ -139,11 +143,11 @@ class Worker:
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Run jobs in this thread until the leader says stop, or `until` holds while nothing is there to do."""
-        while True:
-            todo = self._next(until)
-            if todo is None:
-                return
-            self._run(todo)
+        try:
+            while (todo := self._next(until)) is not None:
+                self._run(todo)
+        finally:
+            self._runner.rest()
 
     def _next(self, until: Callable[[], bool]) -> Todo | None:
         with self._lock:

@@ -155,7 +155,7 @@ class LeaderCore:
         for row, until in ledger.until.items():
             if ledger.graph.state[row] == S.DELAYED:
                 self._readiness.delay(row, self._now.mono + self._delay_left(row, until))
-        before_s = before.lease_s if before is not None else 0.0
+        before_s = ledger.longest_s  # of all leaders that did not close, not only of the last one
         self.authority.begin(self._now.mono, led.lease_s, before_s, ledger.roster, closed=before is None or ledger.closed)
         self._append(led)
         orphans = [a.row for a in ledger.alone.values() if a.worker not in ledger.roster]

@@ -37,6 +37,7 @@ class Small(msgspec.Struct, array_like=True):
     run_stopped: bool
     snapshot: model.Snapshotted | None
     alone: list[model.Alone] = []
+    longest_s: float = 0.0
 
 
 class Image(msgspec.Struct, array_like=True):
@@ -85,6 +86,7 @@ def image_of(ledger: Ledger) -> Image:
         ledger.run_stopped,
         ledger.snapshot,
         list(ledger.alone.values()),
+        ledger.longest_s,
     )
     blobs = [blob for chunk in graph.chunks for blob in (chunk.ends.tobytes(), chunk.args)]
     return Image(ledger.next_seq, graph.size, len(graph.edge_child), columns, blobs, model.encode(small))
@@ -119,6 +121,7 @@ def ledger_from(image: Image) -> Ledger:
     ledger.flow_names = [flow.uuid for flow in small.flows]
     ledger.roster = {joined.worker: joined for joined in small.roster}
     ledger.left, ledger.suspects = set(small.left), set(small.suspects)
+    ledger.longest_s = small.longest_s
     ledger.alone = {alone.row: alone for alone in small.alone}
     ledger.deaths, ledger.until = dict(small.deaths), dict(small.until)
     ledger.failed_at, ledger.stored_at = dict(small.failed_at), dict(small.stored_at)

@@ -80,6 +80,8 @@ class Ledger:
         """Held rows that are STOPPED as soon as their worker gives them back; a replay has them STOPPED at once."""
         self.store = ""
         self.led: model.Led | None = None
+        self.longest_s = 0.0
+        """Longest lease that any leader since the last Closed may have promised a worker (R1), in seconds."""
         self.closed = True
         self.run_stopped = False
         self.snapshot: model.Snapshotted | None = None
@@ -128,6 +130,7 @@ class Ledger:
                     if alone.row not in record.charged:
                         del self.alone[alone.row]
             case model.Led():
+                self.longest_s = max(record.lease_s, 0.0 if self.closed else self.longest_s)
                 self.led, self.closed = record, False
             case model.Closed():
                 self.closed = True

@@ -140,6 +140,13 @@ class Executor:
             RUNNING.reset(token)
         return self._stored(call, ending, attempt)
 
+    def rest(self) -> None:
+        """This thread runs no jobs for now: let go of the loop that its async bodies ran on."""
+        runner = getattr(self._threads, "runner", None)
+        if runner is not None:
+            del self._threads.runner
+            runner.close()
+
     def _call(self, call: Call, given: Sequence[bytes | model.Input]) -> Any:
         kind = call.kind
         try:

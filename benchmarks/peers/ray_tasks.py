@@ -29,8 +29,8 @@ def local_ray(cpus: int) -> Iterator[None]:
     import ray
 
     ray.init(
-        address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
-        _node_ip_address="127.0.0.1",
+        address="local", namespace="towline", num_cpus=cpus, include_dashboard=False, log_to_driver=False,
+        logging_level=logging.ERROR, _node_ip_address="127.0.0.1",
     )  # fmt: skip
     try:
         yield

@@ -292,12 +292,18 @@ class JournalWriter:
 
     async def check(self) -> None:
         """FencedError if another has claimed the store since our last commit. Waits for a running commit."""
-        await self._settled()
-        try:
-            await self._objects.head(segment_key(self._header.number + 1))
-        except NotFound:
-            return
-        await self._final(self._fenced(None))
+        while True:
+            await self._settled()
+            number = self._header.number + 1
+            try:
+                await self._objects.head(segment_key(number))
+            except NotFound:
+                return
+            if self._busy():
+                continue  # a commit of ours began meanwhile, and may be what was seen
+            if self._header.number + 1 != number:
+                return  # it was: a commit of ours went through since, which proves more than this look
+            await self._final(self._fenced(None))
 
     async def _confirm(self) -> None:
         """R4: is our segment there and the last one? A slow create may have hit a slot that garbage collection

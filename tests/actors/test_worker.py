@@ -129,6 +129,7 @@ class FakeRunner:
         self.body: Callable[[model.LeasedJob, Sequence[Any]], Outcome] = lambda job, inputs: Outcome(b"\xc0")
         self.ran: list[int] = []
         self.specs: list[int] = []
+        self.rests = 0
 
     def add_specs(self, specs: Sequence[tuple[int, model.Spec]], functions: Sequence[model.Function]) -> None:
         self.specs += [number for number, _ in specs]
@@ -139,6 +140,9 @@ class FakeRunner:
 
     def name_of(self, spec: int) -> str:
         return f"spec {spec}"
+
+    def rest(self) -> None:
+        self.rests += 1
 
 
 class Rig:
@@ -576,6 +580,7 @@ def test_stop_from_any_side_may_come_twice(rig: Rig) -> None:
     rig.worker.stop()
     rig.worker.stop()
     assert rig.ended() is None
+    assert rig.runner.rests == 1
     assert line.closed.is_set()
     rig.worker.say_goodbye("nobody hears")
 

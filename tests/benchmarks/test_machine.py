@@ -22,7 +22,7 @@ def test_this_machine_is_described(tmp_path: Path) -> None:
 def test_the_innermost_mount_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     inner = tmp_path / "inner"
     inner.mkdir()
-    mounts = f"a / ext4 rw 0 0\nb {tmp_path} xfs rw 0 0\nc {inner} tmpfs rw 0 0\nd {tmp_path}/inn nfs rw 0 0\n"
+    mounts = f"c {inner} tmpfs rw 0 0\nb {tmp_path} xfs rw 0 0\nd {tmp_path}/inn nfs rw 0 0\na / ext4 rw 0 0\n"
     monkeypatch.setattr(Path, "read_text", lambda self: mounts)
     assert machine.filesystem_of(inner / "below") == "tmpfs"
     assert machine.filesystem_of(tmp_path / "other") == "xfs"

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.kit.builders import NO_HEIR, chunk, spec, u32, uuid_of
+from tests.kit.builders import chunk, spec, uuid_of
 from tests.kit.harbour import Hand, Harbour, Script
 from towline.engine import events as ev
 from towline.engine.states import EdgeKind, JobState, Missing, edge_byte
@@ -87,7 +87,7 @@ class Voyage(RuleBasedStateMachine):
                 )
             )  # fmt: skip
         for i, (_, _, _, script) in enumerate(made):
-            harbour.scripts[harbour._key(uuid_of(i, number)), 1] = script
+            harbour.scripts[harbour.key_of(uuid_of(i, number)), 1] = script
 
     def hands(self, which: int, do: Callable[[Hand], None]) -> None:
         living = self.harbour.living()
@@ -205,9 +205,7 @@ class Voyage(RuleBasedStateMachine):
         assert harbour.core.ledger.closed
 
 
-assert u32([NO_HEIR]) == b"\xff" * 4
-
 TestVoyage = Voyage.TestCase
 TestVoyage.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

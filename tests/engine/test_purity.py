@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-PROGRAM = '''
+PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import towline.engine.core, towline.engine.worker
@@ -64,10 +64,10 @@ harbour.chunks["flow"] = [
     chunk(parents[3:], base=3, total=8, specs=specs, spec_of=[0, 1, 0, 1, 0]),
 ]
 for number, kind in enumerate(kinds):
-    harbour.scripts[harbour._key(uuid_of(number)), 1] = Script(number % 2, kind)
+    harbour.scripts[harbour.key_of(uuid_of(number)), 1] = Script(number % 2, kind)
 hands = [harbour.hire(), harbour.hire()]
-for turn in range(3):
-    harbour._round()
+for _ in range(3):
+    harbour.turn()
 harbour.kill(hands[0], proof=True)
 harbour.fail_over(0)
 naive = harbour.settle()
@@ -76,7 +76,7 @@ states = sorted({job.state.label for job in naive.jobs})
 assert not used, used
 assert len(naive.jobs) > 8 and "completed" in states, states
 sys.stdout.write(f"{len(naive.jobs)} jobs, {states}")
-'''
+"""
 
 
 def test_a_whole_run_needs_nothing_of_the_outside() -> None:

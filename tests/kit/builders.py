@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from towline.engine import model
 from towline.engine.graph import Graph
-from towline.engine.ids import NO_ROW, pack_uuid
+from towline.engine.ids import pack_uuid
 from towline.engine.worker import Identity
 
 CALL = b"\x92\x90\x80"
@@ -32,7 +32,7 @@ def u32(values: Iterable[int]) -> bytes:
 
 
 def spec(name: str = "f", function: str = "key", **options: object) -> model.Spec:
-    return model.Spec(function, name, model.Options(**options))  # type: ignore[arg-type]  # msgspec checks at the door
+    return model.Spec(function, name, model.Options(**options))  # type: ignore[arg-type]  # as given
 
 
 def chunk(
@@ -125,6 +125,3 @@ def lease(*jobs: model.LeasedJob, epoch: int = 1) -> model.Lease:
 
 def failure(kind: str = "error", *, retry: bool = True) -> model.Failure:
     return model.Failure(kind, "ValueError: no", retry=retry)
-
-
-NO_HEIR = NO_ROW

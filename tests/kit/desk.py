@@ -15,6 +15,7 @@ from towline.engine import events as ev
 from towline.engine import model
 from towline.engine.core import LeaderCore
 from towline.engine.events import Now
+from towline.engine.model import Held, LeasedJob
 from towline.engine.states import JobState
 
 Frame = TypeVar("Frame", bound=model.ToWorker)
@@ -162,3 +163,33 @@ class Desk:
         log = self.log[: len(self.log) if keep is None else keep]
         core = LeaderCore.restore(None, enumerate(log))
         return Desk(core, log=log, epoch=epoch, auto=auto, at=self.mono, lease_s=lease_s)
+
+
+SLOW = 100.0
+"""Seconds a job, so that a lease holds one."""
+
+
+def desk_with(*chunks: model.Chunk, workers: int = 1, **what: object) -> Desk:
+    """A leader with these submissions and workers w1, w2, ..., all committed."""
+    desk = Desk(**what)  # type: ignore[arg-type]  # as given
+    for one in chunks:
+        desk.submit(one)
+    for number in range(workers):
+        desk.join(f"w{number + 1}")
+    if not desk.auto:
+        desk.commit()
+    return desk
+
+
+def one_by_one(desk: Desk) -> None:
+    """From now on a lease holds one job: all functions are dear."""
+    desk.core._prices.refresh(desk.core.ledger)
+    desk.core._prices.seconds[:] = [SLOW] * len(desk.core._prices.seconds)
+
+
+def rows(jobs: list[LeasedJob]) -> list[int]:
+    return [job.row for job in jobs]
+
+
+def held_by(job: LeasedJob, epoch: int = 1, *, running: bool = True) -> Held:
+    return Held(job.row, epoch, job.counter, [(i.row, i.epoch, i.counter) for i in job.inputs], running)

@@ -234,19 +234,19 @@ class Harbour:
         if kind == "heir":
             # the first takes the own output of the job that it replaces a part of
             part = chunk([[model.EXTERNAL], [0]], uuids=[fresh[0], own], indices=[1, job.index + 1], externals=[(own, 0)])
-            self.scripts[self._key(own), job.index + 1] = Script()
-            self.scripts[self._key(fresh[0]), 1] = Script()
+            self.scripts[self.key_of(own), job.index + 1] = Script()
+            self.scripts[self.key_of(fresh[0]), 1] = Script()
             return model.Growth(replace=part, heir=1)
         part = chunk([[model.EXTERNAL], []], uuids=fresh, externals=[(own, job.index)])
         for name in fresh:
-            self.scripts[self._key(name), 1] = Script(fails=self.minted % 3 == 0)
+            self.scripts[self.key_of(name), 1] = Script(fails=self.minted % 3 == 0)
         return model.Growth(**{kind: part})  # type: ignore[arg-type]  # replace, detour or addition
 
     def _own_uuid(self, job: model.LeasedJob) -> str:
         return self.core.ledger.graph.uuid(job.row)
 
     @staticmethod
-    def _key(uuid: str) -> bytes:
+    def key_of(uuid: str) -> bytes:
         return bytes.fromhex(uuid.replace("-", ""))
 
     # ---- checks
@@ -275,10 +275,10 @@ class Harbour:
 
     def settle(self) -> Naive:
         """No more faults: everything that can end does."""
-        for turn in range(200):
-            if turn > 2 and self.core.idle() and not self._busy():
+        for count in range(200):
+            if count > 2 and self.core.idle() and not self._busy():
                 break
-            self._round()
+            self.turn()
         else:
             raise AssertionError(f"the run does not come to rest: {self.desk.states()} {self.core.sessions.keys()}")
         self.check_image()
@@ -291,7 +291,8 @@ class Harbour:
         graph = self.core.ledger.graph
         return any(h.inbox or h.outbox or h.todo for h in self.living()) or any(s in HELD for s in graph.state)
 
-    def _round(self) -> None:
+    def turn(self) -> None:
+        """Half a second in which everything works: workers join again, run what they hold, and are heard."""
         self.advance(0.5)
         for flow in self.chunks:
             if not self.stop_token:

@@ -43,9 +43,7 @@ class Collector:
         if world.chance(0.6):
             if await make_part(objects, reader, reader.next_seq):
                 world.count("R4: a part is made")
-            dropped = await drop_segments(
-                objects, reader.next_seq, grace_s=sim.grace_s, now=await store_now(objects)
-            )
+            dropped = await drop_segments(objects, reader.next_seq, grace_s=sim.grace_s, now=await store_now(objects))
             if dropped:
                 world.count("R4: segments are deleted")
                 world.note("collector: deletes {}", dropped)

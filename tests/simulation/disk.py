@@ -210,9 +210,7 @@ class NodeObjects:
 
     # ------------------------------------------------------------------------------------------------- writing
 
-    async def put(
-        self, key: str, data: bytes | Sequence[bytes | memoryview], when: When | Version = When.OVERWRITE
-    ) -> Version:
+    async def put(self, key: str, data: bytes | Sequence[bytes | memoryview], when: When | Version = When.OVERWRITE) -> Version:
         whole = data if isinstance(data, bytes) else b"".join(data)
         self._process.step("before a put")
         return _version(await (self._send if self._disk.whole else self._write)(key, whole, when))

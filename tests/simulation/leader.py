@@ -73,9 +73,7 @@ class SimLeader:
         core = await self._claim()
         now = clock.now()
         host = process.host
-        led = model.Led(
-            self.writer.epoch, process.name, host.name, host.boot_id, "ns", process.pid, 1.0, now.wall, self.lease_s
-        )
+        led = model.Led(self.writer.epoch, process.name, host.name, host.boot_id, "ns", process.pid, 1.0, now.wall, self.lease_s)
         core.touch_s = self.lease_s / 4
         self.performer = sim.bug.make_performer(core, self.writer, clock, send=self._send, kill=self._kill)
         opened = [] if core.ledger.next_seq else [model.Opened("store", "0", now.wall)]
@@ -94,6 +92,7 @@ class SimLeader:
         if type(self.performer.failure) is TowlineError:
             self.world.violate(f"engine: {self.performer.failure} (cause: {sim.logged()})")
         if isinstance(self.performer.failure, FencedError):
+            sim.judge_fence(self)
             self.world.count(f"R2: {'an appending' if self.objects.appendable else 'a linking'} leader is fenced")
         elif self.performer.failure is not None:
             self.world.count("R5: a leader ends at a failed commit")

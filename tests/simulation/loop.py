@@ -22,7 +22,7 @@ class Stalled(Exception):
 class Call:
     """A callback that is to run; `cancel` forgets it."""
 
-    __slots__ = ("args", "callback", "context", "at")
+    __slots__ = ("args", "at", "callback", "context")
 
     def __init__(
         self, at: float, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
@@ -58,9 +58,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self.now
 
-    def call_soon(
-        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> Any:
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None) -> Any:
         call = Call(self.now, callback, args, context)
         self._soon.append(call)
         return call

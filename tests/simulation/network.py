@@ -192,9 +192,7 @@ class Network:
                 self.world.count("fault: stream broken")
                 stream.break_()
 
-    def connect(
-        self, a: Process, a_owner: Owner, b: Process, b_owner: Owner, done: Callable[[End | None], None]
-    ) -> None:
+    def connect(self, a: Process, a_owner: Owner, b: Process, b_owner: Owner, done: Callable[[End | None], None]) -> None:
         """Open a stream from `a`; `done` gets its end, or None when nobody answers. A frozen process's kernel answers."""
 
         def answer() -> None:

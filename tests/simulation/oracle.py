@@ -185,9 +185,7 @@ class Oracle:
         if best > len(committed):
             world.violate(f"P1: {best} jobs were told complete in a status; {len(committed)} are")
 
-    def _check_outcomes(
-        self, core: LeaderCore, committed: dict[int, tuple[tuple[int, int], bytes]], files: set[str]
-    ) -> None:
+    def _check_outcomes(self, core: LeaderCore, committed: dict[int, tuple[tuple[int, int], bytes]], files: set[str]) -> None:
         """P3: each stored outcome is the work of one execution, of the right job, on stored inputs."""
         graph, world = core.ledger.graph, self.world
         for row, (attempt, output) in committed.items():

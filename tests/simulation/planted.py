@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 class Bug:
     """No bug: the product as it is. Subclasses replace one thing."""
 
+    shown_by: tuple[str, ...] = ()
+    """Profiles whose schedules it is likely to show in: their seeds are tried first."""
     core_class: type[LeaderCore] = LeaderCore
     performer_class: type[Performer] = Performer
     writer_class: type[JournalWriter] = JournalWriter
@@ -71,6 +73,10 @@ class _GrantsAtOnce(LeaderCore):
 class NewLeaderGrantsAtOnce(Bug):
     """R1: a new leader does not wait for the leases of the one before."""
 
+    shown_by = (
+        "heirs",
+        "takeover",
+    )
     core_class = _GrantsAtOnce
 
 
@@ -84,6 +90,7 @@ class _GrantsForEver(LeaderCore):
 class OldLeaderGrantsForEver(Bug):
     """R1: a leader that cannot commit any more goes on granting and renewing."""
 
+    shown_by = ("cut off from the store",)
     core_class = _GrantsForEver
 
 
@@ -101,6 +108,7 @@ class _NoDeadline(WorkerCore):
 class WorkerTimesFromReceipt(Bug):
     """R1: a worker takes the lease to begin when the answer comes, and generously."""
 
+    shown_by = ("streams",)
     worker_class = _NoDeadline
 
 
@@ -116,6 +124,7 @@ class _NoLook(JournalWriter):
 class AppendsWithoutLooking(Bug):
     """R2: an appending leader does not look for a next segment before it tells."""
 
+    shown_by = ("takeover",)
     writer_class = _NoLook
 
 
@@ -130,6 +139,7 @@ class _TrustsInputs(LeaderCore):
 class TakesAnyInputs(Bug):
     """R3: an outcome is taken whatever attempts its inputs came from."""
 
+    shown_by = ("early release",)
     core_class = _TrustsInputs
 
 
@@ -144,6 +154,7 @@ class _BelievesSlowCreate(JournalWriter):
 class BelievesSlowCreate(Bug):
     """R4: a create that took longer than half the grace period is believed."""
 
+    shown_by = ("slots",)
     writer_class = _BelievesSlowCreate
 
 
@@ -161,6 +172,10 @@ class _TellsAtOnce(Performer):
 class TellsBeforeCommit(Bug):
     """R5: answers do not wait for the commit."""
 
+    shown_by = (
+        "power",
+        "crash",
+    )
     performer_class = _TellsAtOnce
 
 
@@ -185,6 +200,7 @@ class _Forgiving:
 class GoesOnAfterFailedAppend(Bug):
     """R5: a failed append or fsync does not end the leader."""
 
+    shown_by = ("bad store",)
     performer_class = _GoesOn
 
 
@@ -220,9 +236,7 @@ class _TwoInFlight(JournalWriter):
         )  # fmt: skip
         size = HEAD_BYTES + len(first.data) + len(rest.data)
         after = pack_header(two._replace(size=size)) + first.data + rest.data
-        done = await asyncio.gather(
-            self._create(segment_key(one.number), image), self._create(segment_key(two.number), after)
-        )
+        done = await asyncio.gather(self._create(segment_key(one.number), image), self._create(segment_key(two.number), after))
         if not all(done):
             await self._fenced(None)
         self._header = one._replace(size=len(image))
@@ -234,6 +248,7 @@ class _TwoInFlight(JournalWriter):
 class TwoCreatesInFlight(Bug):
     """R6: a batch goes out as two segments at once."""
 
+    shown_by = ("pipeline",)
     writer_class = _TwoInFlight
 
 
@@ -254,6 +269,7 @@ class _TakesBack(LeaderCore):
 class RevokeIsTakenForDone(Bug):
     """R7: what was asked back is granted again before it was given back."""
 
+    shown_by = ("streams",)
     core_class = _TakesBack
 
 
@@ -262,6 +278,8 @@ class RevokeIsTakenForDone(Bug):
 
 class ClaimsWithoutWatching(Bug):
     """R8: a leader that nobody can see is taken for dead at once."""
+
+    shown_by = ("rivals",)
 
     async def head_stands_still(self, leader: SimLeader, reader: JournalReader, led: model.Led) -> None:
         """Not watched."""
@@ -285,6 +303,7 @@ class _ForgetsSuspects(LeaderCore):
 class SuspectsAreNotJournaled(Bug):
     """R9: who may have killed a worker is known to this leader alone."""
 
+    shown_by = ("poison of machines",)
     core_class = _ForgetsSuspects
 
 
@@ -293,6 +312,8 @@ class SuspectsAreNotJournaled(Bug):
 
 class CollectsOpenFiles(Bug):
     """R10: a file that no committed outcome names is taken for an orphan."""
+
+    shown_by = ("files",)
 
     def may_collect(self, core: LeaderCore, key: str) -> bool:
         epoch, counter, row = (int(part) for part in key.removeprefix("files/").split("-"))
@@ -306,6 +327,8 @@ class CollectsOpenFiles(Bug):
 class NoFsyncOfFiles(Bug):
     """R11: data is written and not fsynced."""
 
+    shown_by = ("power",)
+
     def prepare(self, sim: Simulation) -> None:
         sim.disk.syncs_files = False
 
@@ -313,12 +336,16 @@ class NoFsyncOfFiles(Bug):
 class NoFsyncOfFolders(Bug):
     """R11: a new entry's folder is not fsynced."""
 
+    shown_by = ("power",)
+
     def prepare(self, sim: Simulation) -> None:
         sim.disk.syncs_folders = False
 
 
 class StoreLies(Bug):
     """Not a rule but a premise of R2: the store overwrites where it was asked to create."""
+
+    shown_by = ("takeover",)
 
     def prepare(self, sim: Simulation) -> None:
         sim.disk.honours_conditions = False

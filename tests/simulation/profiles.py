@@ -86,6 +86,15 @@ PROFILES = [
         news_s=(0.1, 0.4),
     ),
     Profile(
+        "heirs",
+        one_machine=0.0,
+        lease_s=(4.0, 6.0),
+        unequal_leases=0.3,
+        workers=(2, 4),
+        shape=Shape(8, 25, long_share=0.4, long_s=(2.0, 7.0)),
+        faults={"relay": 1.6, "kill_leader": 0.5, "break_streams": 0.5},
+    ),
+    Profile(
         "cut off from the store",
         weight=2,
         stores=("disk", "nfs", "bucket"),

@@ -29,6 +29,8 @@ from towline.engine import model
 from towline.engine.core import LeaderCore
 from towline.engine.states import ENDED, JobState
 from towline.stores.journal.reader import JournalReader
+from towline.stores.journal.segments import HEAD_BYTES, unpack_header
+from towline.stores.journal.segments import PREFIX as SEGMENTS
 
 MOST_S = 400.0
 """After this much simulated time without an end the run counts as stuck."""
@@ -155,10 +157,10 @@ class Simulation:
             self.oracle.plans[job.uuid] = job.plan, job.options
             self.submissions.append(Submission(fresh_uuid(rng), [job], at, 1))
 
-    def start_leader(self, *, takeover: bool = False, host: Host | None = None) -> SimLeader:
-        """Another process that wants to lead."""
+    def start_leader(self, *, takeover: bool = False, host: Host | None = None, share: float = 1.0) -> SimLeader:
+        """Another process that wants to lead, with this share of the usual lease."""
         rng, p = self.world.rng, self.profile
-        lease_s = self.lease_s
+        lease_s = self.lease_s * share
         if rng.random() < p.unequal_leases:
             lease_s *= rng.choice((0.4, 0.6, 1.5))
         leader = SimLeader(self, host or rng.choice(self.leader_hosts), takeover=takeover, lease_s=lease_s)
@@ -238,6 +240,15 @@ class Simulation:
             self.world.violate(
                 f"R8: {leader.process.name} fences {other.process.name} without takeover, though that one committed at {seen[-1]:.3f}"
             )
+
+    def judge_fence(self, leader: SimLeader) -> None:
+        """P4: who says that it was fenced was: there is a segment of a later epoch."""
+        for key, inode in self.disk.entries.items():
+            if key.startswith(SEGMENTS) and (
+                len(inode.data) < HEAD_BYTES or unpack_header(bytes(inode.data[:HEAD_BYTES]), key).epoch > leader.writer.epoch
+            ):
+                return
+        self.world.violate(f"P4: {leader.process.name} says that it was fenced, but nobody has claimed the store since")
 
     # ------------------------------------------------------------------------------------------------- what goes wrong
 
@@ -348,6 +359,22 @@ class Simulation:
         self.world.later(self.world.rng.uniform(1.5, 3.0) * self.lease_s, self._act, lambda: self.network.break_some(0.3))
         for _ in range(2):
             self.world.later(self.world.rng.uniform(1.5, 3.0) * self.lease_s, self._act, self.start_worker)
+
+    def _do_relay(self) -> None:
+        """R1 over three leaders: one with a long lease dies, one with a short lease comes and dies, and a third one comes."""
+        leader = self._current()
+        if leader is None:
+            return
+        self.world.count("fault: leaders die one after the other")
+        for worker in list(self.workers.values()):
+            if worker.process.alive and self.world.chance(0.5):
+                for host in self.leader_hosts:
+                    self.network.cut(worker.process.host, host, 1.5 * self.lease_s)
+        host = leader.process.host
+        leader.process.kill("SIGKILL")
+        second = self.start_leader(host=host, share=0.2)
+        self.world.later(self.world.rng.uniform(0.1, 0.4), second.process.kill, "SIGKILL")
+        self.world.later(0.5, self._act, lambda: self.start_leader(host=host, share=0.2))
 
     def _do_isolate(self) -> None:
         """The schedule of R1 for workers: nothing reaches one that runs a body longer than its lease."""
@@ -502,7 +529,9 @@ class Simulation:
         while not ended.done() and world.broken is None and not world.loop.unhandled and world.now < MOST_S:
             await asyncio.wait([ended], timeout=0.5)
         if not ended.done() and world.broken is None and not world.loop.unhandled:
-            world.violate(f"liveness: the run has not ended after {world.now:.0f} s, {world.now - p.faults_s:.0f} s after the last fault")
+            world.violate(
+                f"liveness: the run has not ended after {world.now:.0f} s, {world.now - p.faults_s:.0f} s after the last fault"
+            )
             self._tell_why_stuck()
         if world.broken is None and not world.loop.unhandled:
             await self._judge()

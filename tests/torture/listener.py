@@ -1,4 +1,4 @@
-"""The outside subscriber: `python -m tests.torture.listener FOLDER`. Writes down, with fsync, which jobs it was told are complete.
+"""The outside subscriber (`python -m tests.torture.listener FOLDER`): writes down, with fsync, what it was told is complete.
 
 It asks whoever answers: the leader that lives, or the store when none does. A leader that does not answer is left for another.
 """

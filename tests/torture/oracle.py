@@ -67,12 +67,20 @@ def judge(folder: Path, total: int) -> Found:
         by_uuid[run.uuid].append(run)
     violations = [
         *problems,
-        *(f"P2: job {line.uuid} was begun by {line.pid} at {line.at} while another held its lock" for line in lines if line.what == "R"),
+        *(
+            f"P2: job {line.uuid} was begun by {line.pid} at {line.at} while another held its lock"
+            for line in lines
+            if line.what == "R"
+        ),
         *overlaps(by_uuid),
         *outcomes(journal, total),
         *committed(journal, runs, by_uuid),
         *begun_after_told(by_uuid, told),
-        *(f"P1: job {uuid} was told complete, and the store holds no outcome of it" for uuid in told if uuid not in set(journal.uuids.values())),
+        *(
+            f"P1: job {uuid} was told complete, and the store holds no outcome of it"
+            for uuid in told
+            if uuid not in set(journal.uuids.values())
+        ),
         *left_behind(folder),
     ]
     return Found(violations, len(runs), len(runs) - len(by_uuid), len(told), records, journal.leaders)
@@ -91,7 +99,9 @@ def executions(lines: list[Line]) -> dict[str, Execution]:
     """Nonce to execution."""
     ends = {line.nonce: line.at for line in lines if line.what == "E"}
     return {
-        line.nonce: Execution(line.uuid, line.nonce, line.at, ends.get(line.nonce), line.pid, line.inputs.split(",") if line.inputs else [])
+        line.nonce: Execution(
+            line.uuid, line.nonce, line.at, ends.get(line.nonce), line.pid, line.inputs.split(",") if line.inputs else []
+        )
         for line in lines
         if line.what == "B"
     }

@@ -32,16 +32,16 @@ class Process(NamedTuple):
 
 def of(folder: Path) -> list[Process]:
     """All processes of a folder; zombies are none."""
-    mark = str(folder).encode()
-    found = (look(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _bears(entry, mark))
+    entries = (entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and _bears(entry, str(folder)))
+    found = (look(int(entry.name)) for entry in entries)
     return [process for process in found if process is not None and process.pid != os.getpid()]
 
 
-def _bears(entry: Path, mark: bytes) -> bool:
+def _bears(entry: Path, mark: str) -> bool:
     with contextlib.suppress(OSError):
-        if mark in (entry / "environ").read_bytes() or mark in (entry / "cmdline").read_bytes():
+        if any(mark.encode() in (entry / name).read_bytes() for name in ("environ", "cmdline")):
             return True
-        return any(mark in os.readlink(os.fsencode(link)) for link in (entry / "fd").iterdir())
+        return any(mark in str(link.readlink()) for link in (entry / "fd").iterdir())
     return False
 
 

@@ -17,8 +17,7 @@ BATCH = 12
 """Faults in one run of the flow."""
 
 SHARES = {
-    "leader": 4, "worker": 2, "supervisor": 1, "driver": 1, "ray": 1, "freeze-leader": 1, "freeze-worker": 1,
-    "freeze-supervisor": 1,
+    "leader": 4, "worker": 2, "supervisor": 1, "driver": 1, "ray": 1, "freeze-leader": 1, "freeze-worker": 1, "takeover": 1,
 }  # fmt: skip
 """How often a kind comes in a batch."""
 

@@ -27,7 +27,9 @@ from tests.torture.processes import Process
 ROOT = Path(__file__).parents[2]
 LEASE_S, TOUCH_S = 2.0, 0.5
 
-STUCK_S = 90.0
+PAUSE_S = 0.1
+
+STUCK_S = 120.0
 """A run that does nothing for so long is stuck (Ray takes its time on a busy machine)."""
 
 GONE_S = 20.0
@@ -150,7 +152,7 @@ class Trial:
         self.violations.append(text)
         self._log(f"VIOLATION {text}")
 
-    def wait(self, what: str, holds: Callable[[], bool], patience_s: float = STUCK_S, *, pause_s: float = 0.05) -> bool:
+    def wait(self, what: str, holds: Callable[[], bool], patience_s: float = STUCK_S) -> bool:
         """Wait for something; a violation if it does not come. False also if the driver ends before."""
         until = time.monotonic() + patience_s
         while not holds():
@@ -159,16 +161,20 @@ class Trial:
                 return False
             if self.over():
                 return False
-            time.sleep(pause_s)
+            time.sleep(PAUSE_S)
         return True
 
     # ------------------------------------------------------------------------------------------------------ the trial
 
+    def begin(self) -> None:
+        """Return when the run goes on, and the subscriber listens. Idempotent."""
+        if self._listener is None:
+            self.wait("the first body", lambda: self.ends_after(0.0))
+            self.listen()
+
     def torment(self, kinds: list[str]) -> None:
         """Run to the end; commit these faults, in this order, as long as it lasts."""
-        began = boottime()
-        self.wait("the first body", lambda: self.ends_after(began))
-        self.listen()
+        self.begin()
         for kind in kinds:
             time.sleep(self.rng.choice([0.05, 0.3, 1.0]) * self.rng.random() * 2)
             if self.over():
@@ -292,18 +298,24 @@ class Trial:
     def do_freeze_leader(self) -> bool:
         """The leader is frozen, a second driver takes over, the leader thaws: it must find out, stop its workers and exit."""
         leader = self._victim("leader", signal.SIGSTOP)
-        if leader is None:
-            return False
+        return leader is not None and self._take_over(leader)
+
+    def do_takeover(self) -> bool:
+        """A second driver takes over from a leader that is well: it must find out, stop its workers and exit."""
+        return self._take_over(None)
+
+    def _take_over(self, frozen: Process | None) -> bool:
         first, at, epoch = self.driver, boottime(), self.endpoint().get("epoch", 0)
         everything = self.driven()
+        old = {one.pid for one in everything if one.role == "worker"}
         self.driver = self._drive("takeover")
-        workers = {one.pid for one in everything if one.role == "worker"}
-        self.wait("a takeover", lambda: self.endpoint().get("epoch", 0) > epoch and self.ends_after(at, workers))
-        joined = {one.pid for one in oracle.roster(self.folder / "store")} & workers
+        self.wait("a takeover", lambda: self.endpoint().get("epoch", 0) > epoch and self.ends_after(at, old))
+        joined = {one.pid for one in oracle.roster(self.folder / "store")} & old
         for left in processes.wait_gone([one for one in everything if one.pid in joined], 0.0):
-            self.note(f"P2: worker {left.pid} of the frozen leader lives while another leader grants")
-        time.sleep(self.rng.random())
-        processes.send(leader, signal.SIGCONT)
+            self.note(f"P2: worker {left.pid} of the replaced leader lives while another leader grants")
+        if frozen is not None:
+            time.sleep(self.rng.random())
+            processes.send(frozen, signal.SIGCONT)
         second, self.driver = self.driver, first
         self._ends("its leader was replaced")
         if first.process.returncode == 0 and second.process.poll() != 0:
@@ -332,4 +344,3 @@ class Trial:
 
 
 KINDS = sorted(name[3:].replace("_", "-") for name in vars(Trial) if name.startswith("do_"))
-
