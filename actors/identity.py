@@ -30,7 +30,9 @@ def start_time(pid: int) -> float:
     except OSError:
         return 0.0
     fields = stat[stat.rindex(b")") + 2 :].split()
-    return 0.0 if fields[0] in b"ZX" else float(fields[19])
+    # a process whose first thread has ended looks like a zombie while its other threads go on
+    over = fields[0] in b"ZX" and int(fields[17]) <= 1
+    return 0.0 if over else float(fields[19])
 
 
 def is_alive(pid: int, started: float) -> bool:

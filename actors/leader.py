@@ -112,7 +112,7 @@ class RayLeader:
             ray.get_runtime_context().current_actor, plan.leader, plan.store_url, plan.workers, plan.config, plan.sys_path,
             plan.cwd, lambda: set(service.core.sessions),
         )  # fmt: skip
-        self._pool.start(again=self._restarted)
+        self._pool.start()
         self._ending = asyncio.get_running_loop().create_task(self._end_by_itself(service), name="towline-end")
         return service
 

@@ -26,6 +26,26 @@ SOONEST_S = 0.2
 """Pause before a worker is replaced; doubles with each one that died without having joined, up to 30 s."""
 
 
+NAMESPACE = "towline"
+"""Of all named actors, whatever namespace the driver is in."""
+
+
+def prefix_of(leader: str) -> str:
+    """How the names of a leader's workers begin; `leader` is the same for all its incarnations."""
+    return f"towline-worker-{leader}-"
+
+
+def launch(
+    prefix: str, leader: Any, store_url: str, config: LeaderConfig, sys_path: list[str], cwd: str
+) -> tuple[str, Any]:
+    """Start one worker; its name and its actor. It joins as soon as the leader says where it listens."""
+    worker = uuid.uuid4().hex
+    actor = RayWorker.options(  # type: ignore[attr-defined]  # added by ray.remote
+        name=prefix + worker, namespace=NAMESPACE, lifetime="detached", num_cpus=1, max_restarts=0
+    ).remote(worker, leader, store_url, config, sys_path, cwd)
+    return worker, actor
+
+
 class Pool:
     """Keeps `target` workers alive."""
 
@@ -34,7 +54,7 @@ class Pool:
         joined: Callable[[], set[str]],
     ) -> None:  # fmt: skip
         """`name` is the leader's, the same for all its incarnations; `joined` tells who has a session."""
-        self._prefix = f"towline-worker-{name}-"
+        self._prefix = prefix_of(name)
         self._leader = leader
         self._store_url = store_url
         self._target = target
@@ -51,18 +71,17 @@ class Pool:
         self._task: asyncio.Task[None] | None = None
         self._watchers: set[asyncio.Task[None]] = set()
 
-    def start(self, *, again: bool) -> None:
-        """Begin; `again`: an earlier incarnation may have left workers."""
-        self._task = asyncio.get_running_loop().create_task(self._keep(again), name="towline-pool")
+    def start(self) -> None:
+        """Begin with the workers that are there: the driver's first ones, or what an earlier incarnation has left."""
+        self._task = asyncio.get_running_loop().create_task(self._keep(), name="towline-pool")
 
     def changed(self) -> None:
         """Somebody joined or left."""
         self._news.set()
 
-    async def _keep(self, again: bool) -> None:
-        if again:
-            for worker, actor in await asyncio.to_thread(self._left_over):
-                self._take(worker, actor)
+    async def _keep(self) -> None:
+        for worker, actor in await asyncio.to_thread(self._left_over):
+            self._take(worker, actor)
         while not self._closed:
             joined = self._joined()
             for worker, since in list(self._starting.items()):
@@ -84,18 +103,14 @@ class Pool:
     def _left_over(self) -> list[tuple[str, Any]]:
         """Name and actor of the workers that are there already. Blocking."""
         found = []
-        for name in ray.util.list_named_actors():
-            if name.startswith(self._prefix):
+        for entry in ray.util.list_named_actors(all_namespaces=True):
+            if entry["namespace"] == NAMESPACE and entry["name"].startswith(self._prefix):
                 with suppress(ValueError):  # it has ended meanwhile
-                    found.append((name.removeprefix(self._prefix), ray.get_actor(name)))
+                    found.append((entry["name"].removeprefix(self._prefix), ray.get_actor(entry["name"], namespace=NAMESPACE)))
         return found
 
     def _launch(self) -> None:
-        worker = uuid.uuid4().hex
-        actor = RayWorker.options(  # type: ignore[attr-defined]  # added by ray.remote
-            name=self._prefix + worker, lifetime="detached", num_cpus=1, max_restarts=0, get_if_exists=False
-        ).remote(worker, self._leader, self._store_url, self._config, self._sys_path, self._cwd)
-        self._take(worker, actor)
+        self._take(*launch(self._prefix, self._leader, self._store_url, self._config, self._sys_path, self._cwd))
 
     def _take(self, worker: str, actor: Any) -> None:
         """Let it run (one that runs already does so once), and hear of its end."""

@@ -18,10 +18,10 @@ import ray
 
 from towline.actors.config import LeaderConfig
 from towline.actors.leader import Plan, RayLeader
+from towline.actors.pool import NAMESPACE, launch, prefix_of
 from towline.actors.ray_life import RayLife
 from towline.engine.errors import TowlineError, UsageError
 
-NAMESPACE = "towline"
 START_S = 120.0
 """Longest wait for a leader to claim and restore a store (a large one on a slow disk)."""
 
@@ -170,6 +170,7 @@ def start(
     """
     own = connect_ray(address, workers)
     leader: Any = None
+    first: list[Any] = []
     try:
         count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]  # Ray's own
         name = "towline-leader-" + hashlib.blake2b(store_url.encode(), digest_size=8).hexdigest()
@@ -182,8 +183,13 @@ def start(
             name=name, namespace=NAMESPACE, num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=1000, **options
         ).remote(plan)
         client = RayClient(leader, RayLife())
+        for _ in range(count):
+            # beside the leader, not after it: a process takes a second to start, and the leader finds them by name
+            first.append(launch(prefix_of(plan.leader), leader, store_url, plan.config, plan.sys_path, plan.cwd)[1])
         client.awaited(leader.start.remote()).result(START_S)
     except BaseException as error:
+        for actor in first:
+            ray.kill(actor, no_restart=True)
         if leader is not None:
             ray.kill(leader, no_restart=True)  # a detached one would stay, and keep its name
         if own:
