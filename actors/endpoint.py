@@ -46,7 +46,6 @@ class Endpoint(msgspec.Struct, frozen=True):
         return same and not is_alive(self.pid, self.started)
 
 
-
 def make_socket_dir() -> Path:
     """A new private folder for a socket (paths of unix sockets are short, a store's may not be).
 
@@ -111,4 +110,3 @@ def encode(endpoint: Endpoint) -> bytes:
 def secure_token() -> str:
     """A new secret."""
     return os.urandom(32).hex()
-

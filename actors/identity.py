@@ -20,7 +20,7 @@ class HostId(NamedTuple):
 def host_id() -> HostId:
     """This process's host; pids compare only where boot id and namespace are equal."""
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return HostId(socket.gethostname(), boot_id, os.readlink("/proc/self/ns/pid"))
+    return HostId(socket.gethostname(), boot_id, str(Path("/proc/self/ns/pid").readlink()))
 
 
 def start_time(pid: int) -> float:

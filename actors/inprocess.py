@@ -27,7 +27,6 @@ from towline.actors.worker import Worker
 from towline.engine.worker import Identity
 from towline.stores.store import Store
 
-
 JOIN_S = 5.0
 """How long a closing leader waits for its worker's second thread."""
 

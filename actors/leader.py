@@ -102,9 +102,7 @@ class RayLeader:
             # The incarnation that Ray restarted is dead by Ray's word, and the fence makes that safe (P4). But if somebody
             # else took the store from it, a restart is no reason to take it back.
             again = plan.leader if self._restarted else ""
-            await service.start(
-                takeover=plan.takeover and not again, actor=plan.name, address=plan.address, successor_of=again
-            )
+            await service.start(takeover=plan.takeover and not again, actor=plan.name, address=plan.address, successor_of=again)
         except BaseException:
             await service.drop()
             raise

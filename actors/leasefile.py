@@ -10,6 +10,7 @@ are written by one store of eight bytes, so nobody ever reads half of one.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 
@@ -28,7 +29,9 @@ class LeaseFile:
         """A new one, of this worker, or the one behind a descriptor that was inherited."""
         self._mine = 0 if fd is None else 1
         if fd is None:
-            fd = os.memfd_create(mark(worker))
+            made = os.memfd_create(mark(worker))
+            fd = fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, 10)  # a shell that hands it on has the lower ones to itself
+            os.close(made)
             os.ftruncate(fd, _BYTES)
         self.fd = fd
         """To be handed on to the other process, then closed by `hide`."""

@@ -35,9 +35,7 @@ def prefix_of(leader: str) -> str:
     return f"towline-worker-{leader}-"
 
 
-def launch(
-    prefix: str, leader: Any, store_url: str, config: LeaderConfig, sys_path: list[str], cwd: str
-) -> tuple[str, Any]:
+def launch(prefix: str, leader: Any, store_url: str, config: LeaderConfig, sys_path: list[str], cwd: str) -> tuple[str, Any]:
     """Start one worker; its name and its actor. It joins as soon as the leader says where it listens."""
     worker = uuid.uuid4().hex
     actor = RayWorker.options(  # type: ignore[attr-defined]  # added by ray.remote

@@ -176,7 +176,7 @@ def start(
         name = "towline-leader-" + hashlib.blake2b(store_url.encode(), digest_size=8).hexdigest()
         plan = Plan(
             store_url, create=create, takeover=takeover, workers=count, config=config or LeaderConfig(), name=name,
-            address=address or "", sys_path=[p for p in sys.path if p], cwd=os.getcwd(), detached=detached,
+            address=address or "", sys_path=[p for p in sys.path if p], cwd=str(Path.cwd()), detached=detached,
         )  # fmt: skip
         options: dict[str, Any] = {"lifetime": "detached"} if detached else {}
         leader = RayLeader.options(  # type: ignore[attr-defined]  # added by ray.remote
@@ -198,5 +198,3 @@ def start(
             raise UsageError(f"a leader for {store_url} is already on this cluster: use connect() to follow it") from None
         raise
     return StartedLeader(leader, client, own_ray=own and not detached)
-
-

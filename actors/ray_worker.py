@@ -105,9 +105,7 @@ class SupervisorGuard:
 class RayWorker:
     """Stateless: whatever it knows came with a lease."""
 
-    def __init__(
-        self, worker: str, leader: Any, store_url: str, config: LeaderConfig, sys_path: list[str], cwd: str
-    ) -> None:
+    def __init__(self, worker: str, leader: Any, store_url: str, config: LeaderConfig, sys_path: list[str], cwd: str) -> None:
         os.environ[MARK] = worker
         sys.path.extend(entry for entry in sys_path if entry not in sys.path)
         if cwd and os.path.isdir(cwd):  # noqa: PTH112 - a string that came over the wire

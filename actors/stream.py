@@ -112,9 +112,7 @@ class Connection(asyncio.Protocol):
 class StreamServer:
     """Listens on a unix socket (mode 0600 in a 0700 folder)."""
 
-    def __init__(
-        self, token: str, on_frame: Callable[[Connection, bytes], None], on_close: Callable[[Connection], None]
-    ) -> None:
+    def __init__(self, token: str, on_frame: Callable[[Connection, bytes], None], on_close: Callable[[Connection], None]) -> None:
         self.token = token.encode()
         self.on_frame = on_frame
         self.on_close = on_close
@@ -125,7 +123,7 @@ class StreamServer:
         """Begin to listen at `path`."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: Connection(self), path=str(path))
-        path.chmod(0o600)
+        await asyncio.to_thread(path.chmod, 0o600)
 
     async def close(self) -> None:
         """Hang up on everybody and stop listening."""
@@ -135,7 +133,7 @@ class StreamServer:
             connection.close()
         until = time.monotonic() + CLOSE_S
         while self.connections and time.monotonic() < until:
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # noqa: ASYNC110 - transports tell their end one by one
         for connection in list(self.connections):
             connection.abort()  # it does not take what was sent to it
         await asyncio.sleep(0)

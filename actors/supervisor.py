@@ -130,9 +130,7 @@ class Supervisor:
         *lines, self._pending = (self._pending + data).split(b"\n")
         for line in lines:
             orders = msgspec.json.decode(line, type=Orders)
-            self._orders = msgspec.structs.replace(
-                self._orders, socket=orders.socket, token=orders.token, touch_s=orders.touch_s
-            )
+            self._orders = msgspec.structs.replace(self._orders, socket=orders.socket, token=orders.token, touch_s=orders.touch_s)
             self._hang_up()
             self._next_touch = 0.0
 

@@ -194,9 +194,7 @@ class Worker:
         frames: list[model.ToLeader] = []
         with self._lock:
             if said is not None:
-                frames += self.core.log(
-                    model.Log(job.row, job.counter, said.stdout, said.stderr), todo.epoch, boottime()
-                )
+                frames += self.core.log(model.Log(job.row, job.counter, said.stdout, said.stderr), todo.epoch, boottime())
             if failure is None and growth is None and not stored:
                 frames += self.core.completed(job, output, began, elapsed, boottime())
             else:
@@ -211,7 +209,7 @@ class Worker:
             return nullcontext()
         return self.around(self._runner.name_of(job.spec), unpack_uuid(job.uuid), job.index)
 
-    def _input(self, given: model.Input, value: bytes | None | model.Input) -> bytes | model.Input:
+    def _input(self, given: model.Input, value: bytes | model.Input | None) -> bytes | model.Input:
         if value is not None:
             return value
         if given.place is None:

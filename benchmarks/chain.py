@@ -83,6 +83,7 @@ class Driver:
 def measure(
     jobs: int,
     root: Path,
+    here: machine.Machine,
     *,
     local: bool = False,
     small_jobs: int = SMALL_JOBS,
@@ -121,7 +122,7 @@ def measure(
     made = ChainMeasured(
         jobs=jobs,
         local=local,
-        durability=machine.durability_on(machine.filesystem_of(root)),
+        machine=here,
         small_jobs=small_jobs,
         small_run_s=small,
         build_s=built["s"],
@@ -205,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="chain-", dir=given.stores) as name:
         root = Path(name).resolve()
         here = machine.describe(root)
-        found = measure(given.jobs, root, local=given.local, say=lambda text: print(text, file=sys.stderr, flush=True))
+        found = measure(given.jobs, root, here, local=given.local, say=lambda text: print(text, file=sys.stderr, flush=True))
     report = Report(machine=here, repeats=len(found.small_run_s), chain=found)
     save(report, given.out)
     tables.show(report)

@@ -26,7 +26,6 @@ def page(report: Report) -> str:
         "# Benchmarks",
         "Written by `make bench ARGS=--publish` and `make chain ARGS=--publish` from `benchmarks/baseline.json`, which holds "
         "every repetition. Do not edit.",
-        tables.machine_line(report),
     ]
     if report.results:
         parts += [
@@ -37,6 +36,7 @@ def page(report: Report) -> str:
             "return of the one `ray.get` (`benchmarks/peers/ray_tasks.py`). Building the flow is beside it. After each run the "
             "outcomes are compared with the right ones. `single` is a run of one job: what any run costs. Ratios are what "
             "counts; absolute figures are those of this machine.",
+            tables.machine_line(report.machine),
             _table([tables.HEADER, *tables.rows(report)], tables.NUMERIC),
         ]
     if report.chain is not None:
@@ -44,6 +44,7 @@ def page(report: Report) -> str:
             "## A long chain, killed half way",
             "`make chain`: each job waits for the one before. Half way the driver, Ray, leader, workers and supervisors get "
             "SIGKILL; a new leader restores the store and runs the rest (`benchmarks/chain.py`).",
+            tables.machine_line(report.chain.machine),
             _table([("", ""), *tables.chain_rows(report.chain)], frozenset({1})),
         ]
     return "\n\n".join(parts) + "\n"

@@ -39,6 +39,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """Median of FSYNCS appends of 4 KiB, each with its fsync, where the stores are."""
     load_1min: float
     """Before the first measurement: what else the machine was doing."""
+    niceness: int
+    """Of the measuring process; not 0 means that it was favoured over, or put behind, what else was running."""
 
     @property
     def durability(self) -> str:
@@ -66,6 +68,7 @@ def describe(root: Path) -> Machine:
         filesystem=filesystem_of(root),
         fsync_s=fsync_time(root),
         load_1min=round(os.getloadavg()[0], 2),
+        niceness=os.getpriority(os.PRIO_PROCESS, 0),
     )
 
 

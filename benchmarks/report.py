@@ -46,10 +46,11 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 class ChainMeasured(msgspec.Struct, frozen=True, kw_only=True):
     """What `towline.benchmarks.chain` found. Times in seconds, memory in bytes."""
 
+    machine: Machine
+    """Its own: a published report puts sessions together that were not measured at once."""
     jobs: int
     local: bool
     """In one process without Ray: then the leader's memory is the driver's and the worker's too."""
-    durability: str
     small_jobs: int
     small_run_s: list[float]
     """From handing the small chain in, with leader and worker up, to its end; all repetitions."""
@@ -92,7 +93,7 @@ class ChainMeasured(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """One session of measuring."""
+    """One session of measuring. In the baseline, `machine` is that of `results`; the chain has its own."""
 
     format: int = 1
     machine: Machine

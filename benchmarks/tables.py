@@ -6,6 +6,7 @@ import sys
 from statistics import median
 from typing import Any
 
+from towline.benchmarks.machine import Machine
 from towline.benchmarks.report import AIMS, BARS, BASELINE, ChainMeasured, Measured, Report
 
 HEADER = (
@@ -56,7 +57,7 @@ def chain_rows(chain: ChainMeasured) -> list[tuple[str, str]]:
     """The long chain, one fact a line."""
     return [
         ("jobs in the chain", f"{chain.jobs:,}"),
-        ("durability", chain.durability),
+        ("durability", chain.machine.durability),
         ("run by", "one process, without Ray" if chain.local else "leader and worker on local Ray"),
         ("built in", f"{chain.build_s:.2f} s"),
         ("submitted and acknowledged in", f"{chain.submit_s:.2f} s, jobs running meanwhile"),
@@ -72,13 +73,14 @@ def chain_rows(chain: ChainMeasured) -> list[tuple[str, str]]:
     ]
 
 
-def machine_line(report: Report) -> str:
-    """Where it was measured, in one sentence."""
-    here = report.machine
+def machine_line(here: Machine) -> str:
+    """Where it was measured, in one sentence; a priority that is not the usual one is told."""
+    favoured = f", run at niceness {here.niceness}" if here.niceness else ""
     versions = ", ".join(f"{name} {number}" for name, number in here.versions.items())
     return (
         f"{here.cpu}, {here.cores} cores, {here.memory_bytes / 2**30:.0f} GiB, {here.system}, stores on {here.filesystem} "
-        f"(fsync {here.fsync_s * 1e3:.2f} ms), load {here.load_1min:g} before; Python {here.python}, {versions}; {here.measured}"
+        f"(fsync {here.fsync_s * 1e3:.2f} ms), load {here.load_1min:g} before{favoured}; "
+        f"Python {here.python}, {versions}; {here.measured}"
     )
 
 
@@ -95,6 +97,7 @@ def show(report: Report) -> None:
         for line in rows(report):
             table.add_row(*line)
         console.print(table)
+        console.print(machine_line(report.machine), soft_wrap=True, highlight=False)
     if report.chain is not None:
         facts: Any = Table(title="a long chain, killed half way", show_header=False)
         facts.add_column()
@@ -102,4 +105,4 @@ def show(report: Report) -> None:
         for fact in chain_rows(report.chain):
             facts.add_row(*fact)
         console.print(facts)
-    console.print(machine_line(report), soft_wrap=True, highlight=False)
+        console.print(machine_line(report.chain.machine), soft_wrap=True, highlight=False)

@@ -289,6 +289,8 @@ class LeaderCore:
             self._out.append(fx.Send(worker, model.Refused("this worker was given up; it must end")))
             return
         session = self.sessions.get(worker)
+        if session is not None and hello.stream < session.stream:
+            return  # it was under way on a stream that the worker has given up since: what it says of leases is old
         if session is None:
             known = worker in ledger.roster
             if not known:
@@ -301,7 +303,7 @@ class LeaderCore:
             mono = self._now.mono
             session = self.sessions[worker] = Session(worker, self.appended, mono, mono + self.authority.wait_s)
         self._heard(session)
-        session.revoking = False
+        session.revoking, session.stream = False, hello.stream
         session.known_specs.clear()
         session.known_functions.clear()
         self._reconcile(session, hello.held)

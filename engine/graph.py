@@ -214,9 +214,7 @@ class Graph:
     def _check_parents(self, chunk: Chunk, beside: Container[tuple[bytes, int]]) -> None:
         for uuid, index in chunk.externals:
             if self.find(uuid, index) == NIL and (pack_uuid(uuid), index) not in beside:
-                raise SubmissionError(
-                    f"job {uuid} is referred to by flow {chunk.flow} but is neither in it nor in the store"
-                )
+                raise SubmissionError(f"job {uuid} is referred to by flow {chunk.flow} but is neither in it nor in the store")
         counts, parents = column("I", chunk.parent_counts), column("I", chunk.parents)
         if sum(counts) != len(parents) or (chunk.edges and len(chunk.edges) != len(parents)):
             raise SubmissionError(f"chunk at job {chunk.base} of flow {chunk.flow}: column parents has a wrong length")
@@ -225,14 +223,10 @@ class Graph:
         for number, count in enumerate(counts, chunk.base):
             for parent in parents[edge : edge + count]:
                 if parent >= (last if parent >= EXTERNAL else number):
-                    raise SubmissionError(
-                        f"job {number} of flow {chunk.flow} has a parent that does not come before it"
-                    )
+                    raise SubmissionError(f"job {number} of flow {chunk.flow} has a parent that does not come before it")
             edge += count
 
-    def add(
-        self, chunk: Chunk, pieces: list[tuple[int, int]], specs: list[int], priorities: list[int], flow: int
-    ) -> int:
+    def add(self, chunk: Chunk, pieces: list[tuple[int, int]], specs: list[int], priorities: list[int], flow: int) -> int:
         """Take a checked chunk; returns the first of its rows.
 
         `pieces` maps the submission's job numbers to rows ((number, row) where a run begins, this chunk's included), `specs`
@@ -249,9 +243,7 @@ class Graph:
             if len(key) != 16:
                 self.odd_uuids[at] = key
         self.latest.update(zip(keys, range(row, row + n), strict=True))
-        self.uuids += (
-            chunk.uuids if isinstance(chunk.uuids, bytes) else b"".join(k if len(k) == 16 else bytes(16) for k in keys)
-        )
+        self.uuids += chunk.uuids if isinstance(chunk.uuids, bytes) else b"".join(k if len(k) == 16 else bytes(16) for k in keys)
         self.index.extend(column("H", chunk.indices) if chunk.indices else array("H", [1]) * n)
         if chunk.spec_of:
             of = column("I", chunk.spec_of)

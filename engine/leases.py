@@ -29,6 +29,8 @@ class Session:
         """It holds one suspect and gets nothing else."""
         self.revoking = False
         self.leaving = False
+        self.stream = 0
+        """Number of the newest stream on which it said Hello."""
         self.known_specs: set[int] = set()
         self.known_functions: set[str] = set()
 

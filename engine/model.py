@@ -362,6 +362,9 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
     supervisor_started: float
     held: list[Held] = []
     """Jobs not ended; and ended ones whose outcomes were never acknowledged (their Pull frames follow, in order)."""
+    stream: int = 0
+    """Counts this worker's streams up: the Hello of an older one, that comes late, is passed over (also by the shell, which must
+    not send on it)."""
 
 
 class Pull(msgspec.Struct, frozen=True, array_like=True, tag="pull", omit_defaults=True):

@@ -121,7 +121,5 @@ class FailureKind(StrEnum):
     RESOURCE = "resource"
 
 
-OF_THE_MACHINE = frozenset(
-    {FailureKind.LOST, FailureKind.PREEMPTED, FailureKind.UPLOAD, FailureKind.MOUNT, FailureKind.DOCKER}
-)
+OF_THE_MACHINE = frozenset({FailureKind.LOST, FailureKind.PREEMPTED, FailureKind.UPLOAD, FailureKind.MOUNT, FailureKind.DOCKER})
 """Faults that are not the job's own: they cost no retry (except a job that dies alone as a suspect)."""

@@ -75,6 +75,7 @@ class WorkerCore:
         self._check_deadline = check_deadline
         self._connected = False
         self._joined = False
+        self._streams = 0
         self._queue: deque[_Item] = deque()
         self._leases = 0
         self._running: dict[int, tuple[_Item, float]] = {}
@@ -99,7 +100,8 @@ class WorkerCore:
         if self._keep:
             for _, kept in self._unacked:
                 held += kept
-        return [model.Hello(*self.identity, held)]
+        self._streams += 1
+        return [model.Hello(*self.identity, held, self._streams)]
 
     def disconnected(self) -> None:
         """The stream broke; jobs run on until the deadline."""
@@ -199,9 +201,7 @@ class WorkerCore:
             return given.data
         return None if given.place is not None else self._results.get(given.row)
 
-    def completed(
-        self, job: LeasedJob, output: bytes, began: float, elapsed: float, now: float
-    ) -> list[model.ToLeader]:
+    def completed(self, job: LeasedJob, output: bytes, began: float, elapsed: float, now: float) -> list[model.ToLeader]:
         """A body ended with plain bytes. `began` is wall clock, the others seconds."""
         item, _ = self._running.pop(job.row)
         out = self._switch(item.epoch, now)
@@ -285,9 +285,7 @@ class WorkerCore:
         self._frame_epoch = epoch
         return out
 
-    def _flush(
-        self, now: float, *, force: bool = False, running: int = NO_ROW, busy_s: float = 0.0
-    ) -> list[model.ToLeader]:
+    def _flush(self, now: float, *, force: bool = False, running: int = NO_ROW, busy_s: float = 0.0) -> list[model.ToLeader]:
         has_outcomes = bool(self._rows or self._endings or self._logs)
         if not (has_outcomes or self._returned or force or running != NO_ROW):
             self._flushed = now

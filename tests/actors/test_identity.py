@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import select
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.leaks import held
+from tests.kit.leaks import eventually, held
 from towline.actors import identity
 from towline.actors.identity import host_id, is_alive, kill, open_pidfd, start_time
 
@@ -104,3 +105,21 @@ def test_a_pid_that_changes_hands_while_it_is_opened(monkeypatch: pytest.MonkeyP
     assert held()["fds"] == before
 
 
+
+
+def test_a_process_lives_as_long_as_any_of_its_threads() -> None:
+    code = (
+        "import ctypes,sys,threading; threading.Thread(target=sys.stdin.read).start(); print(flush=True);"
+        f"ctypes.CDLL(None).syscall({60 if platform.machine() == 'x86_64' else 93}, 0)"  # ends this thread alone
+    )
+    half = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        half.stdout.readline()
+        stat = Path(f"/proc/{half.pid}/stat")
+        assert eventually(lambda: stat.read_text().rpartition(") ")[2].startswith("Z"))
+        assert start_time(half.pid) > 0
+    finally:
+        half.kill()
+        half.wait()
+        half.stdin.close()
+        half.stdout.close()

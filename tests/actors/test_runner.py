@@ -29,9 +29,9 @@ async def test_a_large_value_goes_to_a_file_and_comes_back(contents: Contents, s
     assert len(stub) < 1000
     assert any("3" in path.name or "3" in str(path.parent) for path in store_dir.rglob("*") if path.is_file())
     header, buffers = contents.load(stub)
-    assert codec.decode_content(header, buffers) == LARGE
+    assert codec.join(header, buffers) == LARGE
     # another worker, or this one after a restart
-    assert codec.decode_content(*Contents(str(store_dir)).load(stub)) == LARGE
+    assert codec.join(*Contents(str(store_dir)).load(stub)) == LARGE
 
 
 async def test_what_is_no_stub_is_the_machines_fault(contents: Contents) -> None:

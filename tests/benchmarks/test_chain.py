@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.measured import MACHINE
 from towline.benchmarks import chain
 from towline.benchmarks.peers.base import WrongOutcome
 
@@ -21,12 +22,12 @@ def check(found: chain.ChainMeasured, root: Path) -> None:
 
 
 def test_twenty_thousand_in_one_process(tmp_path: Path) -> None:
-    check(chain.measure(20_000, tmp_path, local=True, small_jobs=200, small_repeats=1), tmp_path)
+    check(chain.measure(20_000, tmp_path, MACHINE, local=True, small_jobs=200, small_repeats=1), tmp_path)
 
 
 @pytest.mark.ray
 def test_twenty_thousand_on_ray(tmp_path: Path) -> None:
-    check(chain.measure(20_000, tmp_path, small_repeats=0), tmp_path)
+    check(chain.measure(20_000, tmp_path, MACHINE, small_repeats=0), tmp_path)
 
 
 def test_a_driver_that_fails_is_heard(tmp_path: Path) -> None:

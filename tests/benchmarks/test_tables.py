@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from tests.kit.measured import CHAIN, measured, report
+from tests.kit.measured import CHAIN, MACHINE, measured, report
 from towline.benchmarks import tables
 
 RESULTS = [
@@ -51,3 +52,8 @@ def test_all_of_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         assert words in out
     tables.show(report(chain=CHAIN))
     assert "building" not in capsys.readouterr().out
+
+
+def test_a_run_that_was_favoured_says_so() -> None:
+    assert "niceness" not in tables.machine_line(MACHINE)
+    assert "run at niceness -15" in tables.machine_line(msgspec.structs.replace(MACHINE, niceness=-15))

@@ -171,6 +171,67 @@ def test_a_suspect_is_remembered_by_the_next_leader() -> None:
     assert rows(desk.leased("w2")) == [0], "and nothing is towed behind it"
 
 
+def test_a_suspect_that_took_its_leader_with_it_is_charged_by_the_next_one() -> None:
+    first = desk_with(chunk(1))
+    first.leased("w1")
+    first.die("w1")
+    first.join("w2")
+    assert rows(first.leased("w2")) == [0]
+    desk = first.successor(epoch=2)
+    assert desk.records(model.Ended) == [], "its worker may still answer"
+    desk.pass_time(70.0)
+    (left,), (ended,) = desk.records(model.Left), desk.records(model.Ended)
+    assert isinstance(left, model.Left)
+    assert isinstance(ended, model.Ended)
+    assert (left.worker, left.charged) == ("w2", [0])
+    assert ended.ending.failure is not None
+    assert ended.ending.failure.kind == "lost"
+    assert (ended.epoch, ended.attempts) == (1, 0)
+    assert desk.core.ledger.deaths == {0: 1}
+    assert desk.core.ledger.alone == {}
+    assert desk.core.ledger.suspects == {0}
+
+
+def test_a_charge_that_a_crash_cut_off_is_made_up_for() -> None:
+    """The record that the worker left is durable, the one that charges the job is not."""
+    first = desk_with(chunk(1))
+    first.leased("w1")
+    first.die("w1")
+    first.join("w2")
+    first.die("w2")
+    cut = next(i for i, payload in enumerate(first.log) if isinstance(model.decode_record(payload), model.Ended))
+    desk = first.successor(epoch=2, keep=cut)
+    assert desk.core.ledger.deaths == {0: 1}
+    assert desk.core.ledger.alone == {}
+
+
+def test_a_lone_run_is_granted_when_that_is_durable() -> None:
+    desk = desk_with(chunk(1), auto=False, workers=2)
+    desk.leased("w1")
+    desk.die("w1")
+    desk.commit()
+    (alone,) = desk.records(model.Alone)
+    assert isinstance(alone, model.Alone)
+    assert (alone.row, alone.worker) == (0, "w2")
+    assert desk.leased("w2") == []
+    desk.commit()
+    (job,) = desk.leased("w2")
+    assert job.counter == alone.counter
+
+
+def test_a_suspect_whose_worker_answers_the_next_leader_is_not_charged() -> None:
+    first = desk_with(chunk(1), workers=2)
+    first.leased("w1")
+    first.die("w1")
+    (job,) = first.leased("w2")
+    desk = first.successor(epoch=2)
+    desk.join("w2", held_by(job))
+    assert desk.core.sessions["w2"].alone
+    desk.pull("w2", 1, epoch=1, plain=plain([(0, job.counter)]))
+    assert desk.states() == ["completed"]
+    assert (desk.core.ledger.alone, desk.core.ledger.suspects) == ({}, set())
+
+
 def test_a_suspect_s_old_place_in_the_queue_brings_it_into_no_lease_with_others() -> None:
     """It was READY when the new leader came, was then heard of as held, and its worker died: its entry still stands there."""
     first = desk_with(chunk(1))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kit.builders import FUNCTION, chunk, failure, plain, spec
-from tests.kit.desk import desk_with, held_by, one_by_one, rows
+from tests.kit.builders import FUNCTION, chunk, failure, hello, plain, spec
+from tests.kit.desk import Desk, desk_with, held_by, one_by_one, rows
 from towline.engine import events as ev
 from towline.engine import model
+from towline.engine.core import LeaderCore
 from towline.engine.graph import NIL
 from towline.engine.leases import DRIFT
 from towline.engine.model import Held
@@ -58,6 +59,44 @@ def test_a_new_leader_waits_for_the_whole_roster() -> None:
     assert desk.leased("w1") + desk.leased("w3") == []
     desk.join("w2")
     assert len(desk.leased("w1") + desk.leased("w2") + desk.leased("w3")) == 2
+
+
+def test_a_leader_in_between_does_not_shorten_the_wait() -> None:
+    """A promised 60 s and died, B promised 10 s and died: what A promised may still run."""
+    first = desk_with(chunk(1), lease_s=60.0)
+    second = first.successor(epoch=2, lease_s=10.0)
+    desk = second.successor(epoch=3, lease_s=10.0)
+    desk.join("w9")
+    while desk.mono < 60.0:
+        desk.pass_time(1.0)
+        assert desk.touch("w9")
+    assert desk.leased("w9") == []
+    desk.pass_time(4.0)
+    assert rows(desk.leased("w9")) == [0]
+
+
+def test_the_hello_of_an_older_stream_is_passed_over() -> None:
+    """It was under way when the worker gave its stream up, and says nothing of what was granted since."""
+    desk = desk_with(chunk(1), workers=0)
+    desk.feed(ev.Said(hello("w1", stream=2)))
+    (job,) = desk.leased()
+    desk.take("w1", model.Welcome)
+    desk.feed(ev.Said(hello("w1", stream=1)))
+    assert desk.take("w1", model.Welcome) == []
+    assert list(desk.core.sessions["w1"].held) == [job.row]
+    desk.feed(ev.Said(hello("w1", [held_by(job)], stream=3)))
+    assert len(desk.take("w1", model.Welcome)) == 1
+
+
+def test_a_delay_is_not_stretched_by_another_machine_s_wall_clock() -> None:
+    first = desk_with(chunk(1, specs=[spec(retries=1, backoff_s=2.0)]))
+    first.fail(first.leased()[0], failure())
+    core = LeaderCore.restore(None, enumerate(first.log))
+    core.ledger.until[0] += 7200.0
+    later = Desk(core, log=list(first.log), epoch=2, at=first.mono)
+    later.join("w1")
+    later.pass_time(5.0)
+    assert rows(later.leased()) == [0]
 
 
 @pytest.mark.parametrize("lease_s", [20.0, 100.0])

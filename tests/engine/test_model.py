@@ -53,7 +53,7 @@ WORDS: dict[str, msgspec.Struct] = {
     "steered": model.Steered("stop", b"\1\0\0\0", 9, 5.0, "stopped"),
     "snapshotted": model.Snapshotted(4, "key", "digest", 5.0),
     "alone": model.Alone(4, "w1", 3, 5, 6.0),
-    "hello": hello("w1", [model.Held(1, 2, 3, [(4, 5, 6)], running=True)]),
+    "hello": hello("w1", [model.Held(1, 2, 3, [(4, 5, 6)], running=True)], stream=2),
     "pull": model.Pull("w1", 1, 3, PLAIN, [ENDING], [LOG], [(1, 2)], 5, 0.5),
     "pull-short": model.Pull("w1", 0, 3),
     "touch": model.Touch("w1", 5.0),

@@ -44,7 +44,7 @@ def run_all(core: WorkerCore, now: float, output: bytes = b"\xc0") -> list[model
 
 def test_it_says_who_it_is_and_asks_for_time_when_it_is_welcomed() -> None:
     core = WorkerCore(identity())
-    assert core.connected(5.0) == [hello()]
+    assert core.connected(5.0) == [hello(stream=1)]
     assert core.received(model.Welcome(3, 40.0, 7.0), 6.0) == [model.Touch("w1", 6.0), Pull("w1", 0, 3)]
     assert (core.epoch, core.lease_s, core.touch_s) == (3, 40.0, 7.0)
 
@@ -208,7 +208,7 @@ def test_a_worker_that_does_not_keep_forgets_its_outcomes() -> None:
     core = joined(keep=False)
     core.received(lease(leased(0, 1)), 10.0)
     run_all(core, 10.0)
-    assert core.connected(11.0) == [hello()]
+    assert core.connected(11.0) == [hello(stream=2)]
     assert core.received(model.Welcome(1, 60.0, 15.0), 11.0)[1:] == [Pull("w1", 0, 1)]
 
 

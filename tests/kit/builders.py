@@ -96,8 +96,8 @@ def identity(worker: str = "w1") -> Identity:
     return Identity(worker, "host", "boot", "pid:[1]", 10, 1.0, 11, 1.5)
 
 
-def hello(worker: str = "w1", held: Sequence[model.Held] = ()) -> model.Hello:
-    return model.Hello(*identity(worker), list(held))
+def hello(worker: str = "w1", held: Sequence[model.Held] = (), stream: int = 0) -> model.Hello:
+    return model.Hello(*identity(worker), list(held), stream)
 
 
 def plain(jobs: Sequence[tuple[int, int]], outputs: Sequence[bytes] = (), *, elapsed: float = 0.001) -> model.Plain:

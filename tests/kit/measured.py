@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from towline.benchmarks.machine import Machine
 from towline.benchmarks.report import ChainMeasured, Measured, Report
 
@@ -16,6 +18,7 @@ MACHINE = Machine(
     filesystem="ext4",
     fsync_s=0.002,
     load_1min=0.5,
+    niceness=0,
 )
 
 
@@ -32,7 +35,8 @@ def measured(shape: str, peer: str, run_s: list[float], *, jobs: int = 1000, bui
 
 
 CHAIN = ChainMeasured(
-    jobs=1000, local=False, durability="fsync before told, local disk", small_jobs=100, small_run_s=[0.3, 0.1, 0.2],
+    jobs=1000, machine=msgspec.structs.replace(MACHINE, cpu="Another Abacus"), local=False,
+    small_jobs=100, small_run_s=[0.3, 0.1, 0.2],
     build_s=1.0, submit_s=2.0, killed_at=500, first_s=1.0, kept=480, restore_s=0.5, rest_s=2.0, leader_bytes=700_000,
     leader_empty_bytes=100_000, restored_bytes=650_000, store_bytes=64_000,
 )  # fmt: skip

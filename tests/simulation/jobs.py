@@ -138,6 +138,8 @@ class Shape(msgspec.Struct, frozen=True):
     seconds: tuple[float, float] = (0.005, 0.4)
     long_share: float = 0.1
     long_s: tuple[float, float] = (1.0, 6.0)
+    surprises: float = 0.0
+    """Share of long jobs that look like short ones: the leader cannot know, and others are stuck behind them."""
     parents: float = 0.7
     fails: float = 0.08
     growth: float = 0.08
@@ -190,6 +192,8 @@ def _job(rng: random.Random, shape: Shape, parents: list[int], edges: list[int])
         priority=rng.choice((0, 0, 5, 200)) if rng.random() < shape.priorities else 0,
         release="committed" if rng.random() < shape.committed else "early",
     )
+    if shape.surprises and rng.random() < shape.surprises:
+        plan.seconds = rng.uniform(*shape.long_s)
     return SimJob(fresh_uuid(rng), plan, parents, edges, options, "long" if is_long else "f0")
 
 

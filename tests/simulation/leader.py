@@ -234,7 +234,11 @@ class SimLeader:
             self._touching = None
             return
         if isinstance(frame, model.Hello):
-            end.worker = frame.worker
+            present = self._links.get(frame.worker)
+            if present is not None and present.number > frame.stream:
+                self.world.count("R7: a Hello of an older stream is passed over")
+                return
+            end.worker, end.number = frame.worker, frame.stream
             self._links[frame.worker] = end
         self.performer.feed(ev.Said(frame))
         if isinstance(frame, model.Hello):

@@ -42,7 +42,7 @@ class Frame:
 class End:
     """What one process holds of a stream."""
 
-    __slots__ = ("_last", "closed", "owner", "peer", "process", "stream", "worker")
+    __slots__ = ("_last", "closed", "number", "owner", "peer", "process", "stream", "worker")
 
     def __init__(self, stream: Stream, process: Process, owner: Owner) -> None:
         self.stream = stream
@@ -51,6 +51,8 @@ class End:
         self.peer: End = self
         self.closed = False
         """Has this end closed, or noticed the break?"""
+        self.number = 0
+        """What the worker called this stream in its Hello."""
         self.worker = ""
         """For the leader: who said Hello here."""
         self._last = 0.0
@@ -86,7 +88,9 @@ class End:
         if self.closed:
             return
         if self.stream.network.world.tracing:
-            self.stream.network.world.note("{} <- {}: {}", self.process.name, self.peer.process.name, Frame(data))
+            self.stream.network.world.note(
+                "{} <- {} on {}: {}", self.process.name, self.peer.process.name, self.stream.number, Frame(data)
+            )
         self.process.step("before a message is handled")
         self.owner.on_frame(self, data)
         self.process.step("after a message is handled")
@@ -101,6 +105,8 @@ class End:
         """This end learns that the stream is broken."""
         if not self.closed:
             self.closed = True
+            if self.stream.network.world.tracing:
+                self.stream.network.world.note("{} notices the end of stream {}", self.process.name, self.stream.number)
             self.owner.on_close(self)
 
 
@@ -109,6 +115,7 @@ class Stream:
 
     def __init__(self, network: Network, a: Process, a_owner: Owner, b: Process, b_owner: Owner) -> None:
         self.network = network
+        self.number = network.world.number()
         self.broken = False
         self._tail: End | None = None
         self.a = End(self, a, a_owner)
@@ -127,6 +134,8 @@ class Stream:
         if self.broken:
             return
         self.broken = True
+        if self.network.world.tracing:
+            self.network.world.note("stream {} of {} breaks", self.number, self.a.process.name)
         self.network.streams.pop(self, None)
         world = self.network.world
         for end in (self.a, self.b):

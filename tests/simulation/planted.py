@@ -269,7 +269,7 @@ class _TakesBack(LeaderCore):
 class RevokeIsTakenForDone(Bug):
     """R7: what was asked back is granted again before it was given back."""
 
-    shown_by = ("streams",)
+    shown_by = ("steals",)
     core_class = _TakesBack
 
 

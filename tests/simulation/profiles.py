@@ -173,6 +173,13 @@ PROFILES = [
         faults={"break_streams": 4.0, "cut": 1.5, "isolate": 1.6, "stop_worker": 0.6, "freeze_worker": 0.6, "kill_worker": 0.3},
     ),
     Profile(
+        "steals",
+        workers=(2, 4),
+        shape=Shape(20, 60, parents=0.1, seconds=(0.001, 0.01), surprises=0.06, long_share=0.0, long_s=(0.2, 1.5), fails=0.02),
+        network_slow=0.01,
+        faults={"break_streams": 2.0, "kill_worker": 0.4},
+    ),
+    Profile(
         "poison",
         shape=Shape(4, 14, poison=0.15, fails=0.03),
         faults={"kill_worker": 0.3},

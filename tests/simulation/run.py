@@ -38,6 +38,7 @@ COVERED = (
     "R5: a leader ends at a failed commit",
     "R6: a create is settled by reading back",
     "R7: a worker is asked to give back",
+    "R7: a Hello of an older stream is passed over",
     "R8: refused, the head moves",
     "R8: refused, the leader is alive",
     "R8: the head stood still",
