@@ -134,7 +134,7 @@ class StreamServer:
         until = time.monotonic() + CLOSE_S
         while self.connections and time.monotonic() < until:
             await asyncio.sleep(0.001)  # noqa: ASYNC110 - transports tell their end one by one
-        for connection in list(self.connections):
+        for connection in list(self.connections):  # noqa: ASYNC110 - transports tell their end one by one
             connection.abort()  # it does not take what was sent to it
         await asyncio.sleep(0)
 

@@ -158,7 +158,7 @@ async def test_those_that_are_there_already_are_taken_on(rig: Rig) -> None:
     assert len(rig.kind.workers) == 1
     await rig.pool.close()
     assert old.killed
-    assert rig.alive()[0].killed
+    assert rig.kind.workers[0].killed
     assert not rig.named["towline-worker-other-x"].killed
 
 
