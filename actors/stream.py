@@ -132,9 +132,9 @@ class StreamServer:
         for connection in list(self.connections):
             connection.close()
         until = time.monotonic() + CLOSE_S
-        while self.connections and time.monotonic() < until:
-            await asyncio.sleep(0.001)  # noqa: ASYNC110 - transports tell their end one by one
-        for connection in list(self.connections):  # noqa: ASYNC110 - transports tell their end one by one
+        while self.connections and time.monotonic() < until:  # noqa: ASYNC110 - transports tell their end one by one
+            await asyncio.sleep(0.001)
+        for connection in list(self.connections):
             connection.abort()  # it does not take what was sent to it
         await asyncio.sleep(0)
 

@@ -226,7 +226,7 @@ async def test_inside_an_event_loop() -> None:
 def test_run_locally_answers_like_jobflow(tmp_path: Path) -> None:
     @job
     def where() -> str:
-        return os.getcwd() - the working directory as text
+        return os.getcwd()
 
     one, here = add(1, 2), where()
     bad = fail("no")

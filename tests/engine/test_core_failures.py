@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kit.builders import chunk, failure, spec, uuid_of
+from tests.kit.builders import chunk, failure, plain, spec, uuid_of
 from tests.kit.desk import WALL, Desk, desk_with, held_by, one_by_one, rows
 from towline.engine import events as ev
 from towline.engine import model, retries

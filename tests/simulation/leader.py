@@ -237,7 +237,9 @@ class SimLeader:
             present = self._links.get(frame.worker)
             if present is not None and present.number > frame.stream:
                 self.world.count("R7: a Hello of an older stream is passed over")
-                return
+                if not self.sim.bug.believes_old_hellos:
+                    return
+                frame = msgspec.structs.replace(frame, stream=present.number)
             end.worker, end.number = frame.worker, frame.stream
             self._links[frame.worker] = end
         self.performer.feed(ev.Said(frame))

@@ -156,12 +156,14 @@ class Stream:
 class Network:
     """Who can reach whom, and how fast."""
 
-    def __init__(self, world: World, delay_s: float, slow: float) -> None:
+    def __init__(self, world: World, delay_s: float, slow: float, flaps: float = 0.0) -> None:
         self.world = world
         self.streams: dict[Stream, None] = {}
         self._delay_s = delay_s
         self._slow = slow
         """Share of messages that are delayed for long."""
+        self._flaps = flaps
+        """Share of streams that break as soon as they are used."""
         self._cuts: dict[tuple[str, str], float] = {}
 
     def delay(self, a: Host, b: Host) -> float:
@@ -207,7 +209,11 @@ class Network:
         def answer() -> None:
             if not b.alive or self.cut_until(a.host, b.host):
                 done(None)
-            else:
-                done(Stream(self, a, a_owner, b, b_owner).a)
+                return
+            stream = Stream(self, a, a_owner, b, b_owner)
+            if self._flaps and not self.world.calm and self.world.chance(self._flaps):
+                self.world.count("fault: stream flaps")
+                self.world.later(self.world.rng.uniform(0.0, 0.05), stream.break_)
+            done(stream.a)
 
         a.later(self.delay(a.host, b.host), answer)

@@ -172,9 +172,8 @@ class Oracle:
                 if row == 0xFFFFFFFF:
                     world.violate(f"P1: job {uuid[:8]} was told {told.what} at {told.at:.3f} by {told.leader} but is not stored")
                 elif told.what == "accepted" and isinstance(told.value, dict) and row != told.value["first"] + at:
-                    world.violate(
-                        f"P1: job {uuid[:8]} was told accepted as row {told.value['first'] + at} by {told.leader}; it is row {row}"
-                    )
+                    said = told.value["first"] + at
+                    world.violate(f"P1: job {uuid[:8]} was told accepted as row {said} by {told.leader}; it is row {row}")
                 elif told.what == "complete" and row not in committed:
                     world.violate(f"P1: job {uuid[:8]} was told complete at {told.at:.3f} by {told.leader}; it is not")
                 elif told.what == "complete" and isinstance(told.value, dict) and committed[row][1] != told.value[uuid]:
@@ -204,9 +203,7 @@ class Oracle:
                 world.violate(f"P3: the stored output of row {row} is not what {run} yielded")
             for (parent, seen), said in zip(run.inputs, value.inputs, strict=True):
                 if digest(seen) != said or (parent in committed and committed[parent][1] != seen):
-                    world.violate(
-                        f"P3: the outcome of row {row} ({run}) was computed from an output of row {parent} that is not the stored one"
-                    )
+                    world.violate(f"P3: the outcome of row {row} ({run}) was computed from an output of row {parent} not stored")
                 elif parent not in committed:
                     world.violate(f"P3: the outcome of row {row} ({run}) was computed from row {parent}, which has none")
             if value.file and value.file not in files:

@@ -1,4 +1,4 @@
-"""Planted bugs: each breaks one rule of DESIGN 5a, and the simulator must find it (a simulator that finds nothing proves nothing).
+"""Planted bugs: each breaks one rule of DESIGN 5a, and the simulator must find it: one that finds nothing proves nothing.
 
 Only here can a rule be switched off: the bugs are subclasses and wrappers of the product's classes, never switches in them.
 """
@@ -34,6 +34,7 @@ class Bug:
 
     shown_by: tuple[str, ...] = ()
     """Profiles whose schedules it is likely to show in: their seeds are tried first."""
+    believes_old_hellos = False
     core_class: type[LeaderCore] = LeaderCore
     performer_class: type[Performer] = Performer
     writer_class: type[JournalWriter] = JournalWriter
@@ -273,6 +274,13 @@ class RevokeIsTakenForDone(Bug):
     core_class = _TakesBack
 
 
+class BelievesOldHellos(Bug):
+    """R7: the Hello of an older stream, that comes late, says what a worker holds: what was granted since is granted again."""
+
+    shown_by = ("flapping streams",)
+    believes_old_hellos = True
+
+
 # ---------------------------------------------------------------------------------------------------------------- R8
 
 
@@ -361,7 +369,8 @@ PLANTED: dict[str, Bug] = {
     "R5-tell": TellsBeforeCommit(),
     "R5-fsync": GoesOnAfterFailedAppend(),
     "R6": TwoCreatesInFlight(),
-    "R7": RevokeIsTakenForDone(),
+    "R7-revoke": RevokeIsTakenForDone(),
+    "R7-hello": BelievesOldHellos(),
     "R8": ClaimsWithoutWatching(),
     "R9": SuspectsAreNotJournaled(),
     "R10": CollectsOpenFiles(),

@@ -39,6 +39,8 @@ class Profile(msgspec.Struct, frozen=True):
     driver_crash: float = 0.0
     rates: Rates = Rates()
     network_slow: float = 0.0
+    flaps: float = 0.0
+    """Probability that a stream breaks as soon as it is used."""
     collects: float = 0.15
     """Probability that old segments and orphaned files are collected."""
     collect_s: tuple[float, float] = (1.0, 3.0)
@@ -171,6 +173,17 @@ PROFILES = [
         shape=Shape(12, 40, parents=0.3, seconds=(0.02, 0.6), chains=0.5, long_share=0.25, long_s=(2.0, 9.0)),
         network_slow=0.03,
         faults={"break_streams": 4.0, "cut": 1.5, "isolate": 1.6, "stop_worker": 0.6, "freeze_worker": 0.6, "kill_worker": 0.3},
+    ),
+    Profile(
+        "flapping streams",
+        weight=2,
+        one_machine=0.0,
+        workers=(2, 4),
+        lease_s=(2.0, 4.0),
+        shape=Shape(12, 40, parents=0.3, seconds=(0.02, 0.6)),
+        network_slow=0.15,
+        flaps=0.4,
+        faults={"break_streams": 6.0},
     ),
     Profile(
         "steals",

@@ -85,6 +85,7 @@ COVERED = (
     "fault: store answer before",
     "fault: store answer error",
     "fault: stream broken",
+    "fault: stream flaps",
     "fault: takeover of a living leader",
     "fault: torn data",
     "fault: wall clock jumps",
@@ -138,7 +139,7 @@ def told(result: Result, planted: str, lines: int) -> str:
 
 
 def hunt(planted: str, seeds: Sequence[int], processes: int) -> Result | None:
-    """A seed that finds the planted bug. Those whose profile is made for it come first; which one a seed picks, it picks first."""
+    """A seed that finds the planted bug; those whose profile (a seed's first draw) is made for it are tried first."""
     shown_by = PLANTED[planted].shown_by
     likely = sorted(seeds, key=lambda seed: profiles.pick(random.Random(seed)).name not in shown_by)
     for result in results(planted, likely, processes):
@@ -201,7 +202,8 @@ def main() -> int:
     for name in uncovered:
         print(f"never met: {name}")
     print(
-        f"{len(seeds)} seeds in {took:.1f} s, {len(seeds) / took:.1f} seeds/s on {given.jobs} processes; {len(violations)} violations"
+        f"{len(seeds)} seeds in {took:.1f} s, {len(seeds) / took:.1f} seeds/s on {given.jobs} processes; "
+        f"{len(violations)} violations"
     )
     for result in violations:
         print(f"    {replay(result.seed, '')}    {result.violation[:160]}")

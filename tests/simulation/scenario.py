@@ -107,7 +107,7 @@ class Simulation:
         self.final = ""
         self.done = asyncio.Event()
         self.oracle = Oracle(world)
-        self.network = Network(world, rng.choice((0.0003, 0.002, 0.02)), p.network_slow)
+        self.network = Network(world, rng.choice((0.0003, 0.002, 0.02)), p.network_slow, p.flaps)
         self.leaders: list[SimLeader] = []
         self.published: list[SimLeader] = []
         self.workers: dict[str, SimWorker] = {}
@@ -237,9 +237,8 @@ class Simulation:
         seen = [at for at in other.commits if now - 0.9 * lease_s < at < now - 0.3 * lease_s]
         self.world.count("oracle: claim of a seeming dead leader's store judged")
         if seen:
-            self.world.violate(
-                f"R8: {leader.process.name} fences {other.process.name} without takeover, though that one committed at {seen[-1]:.3f}"
-            )
+            names = f"{leader.process.name} fences {other.process.name}"
+            self.world.violate(f"R8: {names} without takeover, though that one committed at {seen[-1]:.3f}")
 
     def judge_fence(self, leader: SimLeader) -> None:
         """P4: who says that it was fenced was: there is a segment of a later epoch."""
@@ -578,8 +577,9 @@ class Simulation:
     def run(self) -> Result:
         """Live through it."""
         world, loop = self.world, self.world.loop
-        world.note("seed {}: {}, {}, lease {:.2f} s, grace {:.2f} s, {} workers", world.seed, self.profile.name,
-                   "one machine" if self.one_machine else "several machines", self.lease_s, self.grace_s, self.worker_count)  # fmt: skip
+        where = "one machine" if self.one_machine else "several machines"
+        world.note("seed {}: {}, {}, {} workers", world.seed, self.profile.name, where, self.worker_count)
+        world.note("lease {:.2f} s, grace {:.2f} s, segments {}", self.lease_s, self.grace_s, self.segment_bytes)
         asyncio.set_event_loop(loop)
         try:
             loop.run_until_complete(self._main())

@@ -69,14 +69,14 @@ def test_a_seed_is_told_alike_by_another_process_with_other_hashes() -> None:
 def test_a_violation_prints_its_seed_and_the_command_that_replays_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = run.hunt("R7", SEEDS, 1)
+    found = run.hunt("R7-revoke", SEEDS, 1)
     assert found is not None
-    words = run.replay(found.seed, "R7").split()
+    words = run.replay(found.seed, "R7-revoke").split()
     assert words[:3] == ["python", "-m", "tests.simulation.run"]
     monkeypatch.setattr(sys, "argv", words[2:])
     assert run.main() == 1
     assert found.violation in capsys.readouterr().out
-    assert f"--seed {found.seed} " in run.told(found, "R7", 20)
+    assert f"--seed {found.seed} " in run.told(found, "R7-revoke", 20)
 
 
 def test_a_bug_that_is_not_found_fails_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

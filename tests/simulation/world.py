@@ -8,6 +8,7 @@ runs by `Crashed`, which no code of the product catches, and from then on nothin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -187,10 +188,8 @@ class Process:
         if self.frozen:
             self._backlog.append((what, args))
             return
-        try:
+        with contextlib.suppress(Crashed):  # the rest of this process's code never happens
             what(*args)
-        except Crashed:
-            pass  # the rest of this process's code never happens
 
     def later(self, seconds: float, what: Callable[..., object], *args: Any) -> Call:
         """Call back after so many true seconds in this process."""
