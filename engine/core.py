@@ -229,8 +229,7 @@ class LeaderCore:
         if event.verb != "stop" or event.rows is not None:
             self._out.append(fx.Tell(event.token, False, f"verb {event.verb!r} is not known; known: stop (the whole run)"))
             return
-        graph = self.ledger.graph
-        rows = [r for r in range(graph.size) if graph.state[r] not in ENDED]
+        rows = [row for row, state in enumerate(self.ledger.graph.state) if state not in ENDED]
         self._append(model.Steered("stop", rows_bytes(rows), int(S.STOPPED), self._now.wall, run="stopped"))
         self._stop_tokens.append(event.token)
         self._known_open.clear()  # nobody waits for the rest of a submission that was stopped
@@ -251,9 +250,8 @@ class LeaderCore:
         """What may have come true by this event: stopped, closed, idle."""
         waits = self.authority.grace_until is not None or any(self.ledger.counts[s] for s in HELD)
         if self._stop_tokens and not waits:  # R7: told when no body can run, or has been heard of, any more
-            counts = self.ledger.counts[S.STOPPED]
             for token in self._stop_tokens:
-                self._out.append(fx.Tell(token, True, {"stopped": counts}))
+                self._out.append(fx.Tell(token, True, {"stopped": self.ledger.counts[S.STOPPED]}))
             self._stop_tokens.clear()
         if self._close_token is not None and not self.ledger.roster and not self._finished:
             self._append(model.Closed(self._now.wall))
@@ -292,8 +290,7 @@ class LeaderCore:
         if session is not None and hello.stream < session.stream:
             return  # it was under way on a stream that the worker has given up since: what it says of leases is old
         if session is None:
-            known = worker in ledger.roster
-            if not known:
+            if worker not in ledger.roster:
                 self._append(
                     model.Joined(
                         worker, hello.host, hello.boot_id, hello.pid_namespace, hello.pid, hello.started,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,16 +23,38 @@ def store_dir(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-@pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
-    """One local Ray for all tests that ask for it: to start one takes seconds."""
+@pytest.fixture(scope="session", autouse=True)
+def last_ray() -> Iterator[None]:
+    """Whatever local Ray is left at the end goes."""
+    yield
+    end_ray()
+
+
+@pytest.fixture
+def local_ray() -> None:
+    """A local Ray that tests of tests/actors share: to start one takes seconds."""
     import ray
 
     from towline.actors import ray_api
 
-    if ray.is_initialized():
-        yield
-        return
-    ray_api.connect_ray(None, 4)
-    yield
-    ray.shutdown()
+    if not ray.is_initialized():
+        ray_api.connect_ray(None, 4)
+
+
+@pytest.fixture(autouse=True)
+def no_shared_ray(request: pytest.FixtureRequest) -> None:
+    """Tests elsewhere start a Ray of their own, or none: the shared one must not be found."""
+    if "tests/actors/" not in request.path.as_posix() or "no_ray" in request.fixturenames:
+        end_ray()
+
+
+@pytest.fixture
+def no_ray() -> None:
+    """For a test of tests/actors that must find no Ray."""
+
+
+def end_ray() -> None:
+    """End this process's Ray, if it has one; do not load it for that."""
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        ray.shutdown()

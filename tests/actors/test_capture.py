@@ -183,9 +183,7 @@ def test_a_program_without_a_console(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sys.stdout is None
 
 
-def test_a_tee_holds_no_more_than_head_and_tail(
-    open_console: Console, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tee_holds_no_more_than_head_and_tail(open_console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     console = open_console()
     monkeypatch.setattr(capture, "KEEP_BYTES", 10)
     tee = TeeCapture()
@@ -200,9 +198,7 @@ def test_a_tee_holds_no_more_than_head_and_tail(
 
 
 @pytest.mark.parametrize("size", [0, 1, 20, 21, 79, 80, 81, 82, 200])
-def test_a_tee_and_shorten_agree(
-    size: int, open_console: Console, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tee_and_shorten_agree(size: int, open_console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     open_console()
     monkeypatch.setattr(capture, "KEEP_BYTES", 10)
     text = "".join(chr(65 + n % 57) for n in range(size))

@@ -105,8 +105,6 @@ def test_a_pid_that_changes_hands_while_it_is_opened(monkeypatch: pytest.MonkeyP
     assert held()["fds"] == before
 
 
-
-
 def test_a_process_lives_as_long_as_any_of_its_threads() -> None:
     code = (
         "import ctypes,sys,threading; threading.Thread(target=sys.stdin.read).start(); print(flush=True);"

@@ -51,7 +51,9 @@ def test_hidden_from_later_children_but_usable() -> None:
     lease.hide()
     lease.hide()
     assert lease.fd != fd
-    code = "import os; print([os.readlink(f'/proc/self/fd/{fd}') for fd in range(3, 64) if os.path.exists(f'/proc/self/fd/{fd}')])"
+    code = (
+        "import os; print([os.readlink(f'/proc/self/fd/{fd}') for fd in range(3, 64) if os.path.exists(f'/proc/self/fd/{fd}')])"
+    )
     said = subprocess.run([sys.executable, "-c", code], close_fds=False, capture_output=True, text=True, check=True)
     assert "towline-lease" not in said.stdout
     lease.extend(4.0)

@@ -123,9 +123,7 @@ async def test_one_that_dies_is_replaced(rig: Rig) -> None:
     assert len(rig.alive()) == 2
 
 
-async def test_those_that_die_before_they_join_are_replaced_ever_more_slowly(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_those_that_die_before_they_join_are_replaced_ever_more_slowly(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.pool.start()
     await rig.until(lambda: len(rig.alive()) == 2)
     for n in range(5):

@@ -32,7 +32,7 @@ def test_who_waits_is_told_when_a_server_ends(monkeypatch: pytest.MonkeyPatch) -
         one.stdin.close()
 
 
-def test_only_rays_servers_count() -> None:
+def test_only_rays_servers_count(no_ray: None) -> None:
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
         assert ray_life._servers() == []

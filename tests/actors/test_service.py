@@ -540,5 +540,3 @@ async def test_a_snapshot_is_made_when_the_journal_has_grown(
     await leader.close()
     again = await start()
     assert (await again.ask("status"))["counts"] == {"ready": 50}
-
-

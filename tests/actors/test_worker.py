@@ -152,9 +152,7 @@ class Rig:
         self.lines: queue.SimpleQueue[FakeLine | Exception] = queue.SimpleQueue()
         self.guard, self.capture, self.runner = FakeGuard(), FakeCapture(), FakeRunner()
         self.died: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self.worker = Worker(
-            identity(), self._connect, lambda worker: self.runner, self.guard, self.capture, self.died.put
-        )
+        self.worker = Worker(identity(), self._connect, lambda worker: self.runner, self.guard, self.capture, self.died.put)
         self.thread: threading.Thread | None = None
         self.raised: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 

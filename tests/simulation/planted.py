@@ -109,7 +109,7 @@ class _NoDeadline(WorkerCore):
 class WorkerTimesFromReceipt(Bug):
     """R1: a worker takes the lease to begin when the answer comes, and generously."""
 
-    shown_by = ("streams",)
+    shown_by = ("streams", "flapping streams", "heirs")
     worker_class = _NoDeadline
 
 

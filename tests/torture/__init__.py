@@ -1,0 +1,1 @@
+"""Kills everything at random moments, and judges what is left: `python -m tests.torture.run`."""
