@@ -51,10 +51,7 @@ def test_hidden_from_later_children_but_usable() -> None:
     lease.hide()
     lease.hide()
     assert lease.fd != fd
-    code = (
-        "import os; print([os.readlink(f'/proc/self/fd/{fd}') for fd in range(3, 64) if os.path.exists(f'/proc/self/fd/{fd}')])"
-    )
-    said = subprocess.run([sys.executable, "-c", code], close_fds=False, capture_output=True, text=True, check=True)
+    said = subprocess.run(["ls", "-l", "/proc/self/fd"], close_fds=False, capture_output=True, text=True, check=True)
     assert "towline-lease" not in said.stdout
     lease.extend(4.0)
     assert lease.deadline == 4.0
@@ -65,7 +62,8 @@ def test_hidden_from_later_children_but_usable() -> None:
 
 def test_another_process_through_an_inherited_descriptor() -> None:
     lease = LeaseFile(worker="w")
-    code = "import sys; from towline.actors.leasefile import LeaseFile as L; l = L(int(sys.argv[1])); l.hide(); l.extend(l.deadline + 1)"
+    code = "import sys; from towline.actors.leasefile import LeaseFile\n"
+    code += "lease = LeaseFile(int(sys.argv[1])); lease.hide(); lease.extend(lease.deadline + 1)"
     lease.extend(41.0)
     subprocess.run([sys.executable, "-c", code, str(lease.fd)], pass_fds=[lease.fd], check=True)
     assert lease.deadline == 42.0

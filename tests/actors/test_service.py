@@ -241,8 +241,9 @@ async def test_one_on_another_machine_must_stand_still_for_its_lease(start: Star
 async def test_and_is_left_alone_when_it_does_not(start: Start, store_dir: Path) -> None:
     far = await lead_from_afar(store_dir, lease_s=5.0)
     claiming = asyncio.ensure_future(start())
-    await asyncio.sleep(0.01)
-    await far.commit([model.encode(model.Beat(1.0))])
+    while not claiming.done():
+        await far.commit([model.encode(model.Beat(1.0))])
+        await asyncio.sleep(0.05)
     with pytest.raises(StoreLocked, match=r"on far\.example"):
         await claiming
     await far.commit([model.encode(model.Beat(2.0))])
@@ -479,6 +480,36 @@ async def test_answers_are_of_what_is_committed(start: Start) -> None:
     assert status["counts"] == {"completed": 1}
     await early
     leader.on_frame(link, model.encode(model.Goodbye("w1")))
+
+
+async def test_what_is_not_committed_yet_is_waited_for() -> None:
+    class Fake:
+        """Performer, writer and reader in one."""
+
+        next_seq = 5
+        waited = 0
+
+        @property
+        def reader(self) -> Any:
+            return self
+
+        async def barrier(self) -> None:
+            self.waited += 1
+
+        async def read(self, location: model.Location) -> bytes:
+            return b"read"
+
+        async def payload(self, seq: int) -> bytes:
+            return b"payload"
+
+    fake: Any = Fake()
+    committed = service._Committed(fake, fake)
+    assert await committed.read(model.Location(4, 0, 0)) == b"read"
+    assert await committed.payload(4) == b"payload"
+    assert fake.waited == 0
+    assert await committed.read(model.Location(5, 0, 0)) == b"read"
+    assert await committed.payload(6) == b"payload"
+    assert fake.waited == 2
 
 
 async def test_a_leader_whose_store_fails_says_so_and_ends(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

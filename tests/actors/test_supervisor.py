@@ -19,8 +19,10 @@ import msgspec
 import pytest
 
 from tests.kit.leaks import eventually, nothing_left
+from towline.actors import supervisor
 from towline.actors.clock import boottime
 from towline.actors.identity import start_time
+from towline.actors.leasefile import LeaseFile
 from towline.actors.supervisor import MARK, Orders, kill_marked
 from towline.engine import model
 
@@ -222,10 +224,11 @@ def test_a_worker_that_dies_takes_all_that_it_started_with_it(make: Make, leader
 
 def test_the_deadline_kills_whatever_the_leader_does(make: Make, leader: Leader) -> None:
     pair = make("children")
-    pair.lease.extend(boottime() + 0.3)
     pair.tell(leader, touch_s=3000.0)  # it would wait long for an answer, and none comes
     leader.accept()
     leader.touch()
+    pair.lease.extend(boottime() + 0.1)
+    pair.tell(leader, touch_s=3000.0)
     assert pair.ended() == -signal.SIGKILL
     assert boottime() >= pair.lease.deadline
     assert all_gone(pair.children)
@@ -300,12 +303,31 @@ def test_it_connects_again_after_a_broken_stream(make: Make, leader: Leader) -> 
 
 def test_a_frozen_leader_does_not_freeze_it(make: Make, leader: Leader) -> None:
     pair = make()
-    pair.lease.extend(boottime() + 1.5)
-    # far more touches than fit into the socket's buffer while nobody reads
-    assert leader._listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) > 0
-    pair.tell(leader, touch_s=0.001)
+    for _ in range(3):  # a leader that accepts, and one that does not even do that
+        pair.tell(leader)
     leader.accept()
+    pair.lease.extend(boottime() + 0.2)
     assert pair.ended() == -signal.SIGKILL
+
+
+def test_it_waits_for_no_leader_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[float, float]] = []
+
+    def stream(path: str, token: str, timeout_s: float, send_s: float) -> None:
+        asked.append((timeout_s, send_s))
+        raise supervisor.StreamClosed("nobody")
+
+    monkeypatch.setattr(supervisor, "Stream", stream)
+    lease = LeaseFile(worker="unit")
+    guard = supervisor.Supervisor(Orders("unit", lease_fd=os.dup(lease.fd), socket="/s", token=TOKEN, touch_s=15.0))
+    guard._touch()
+    assert asked == [(5.0, supervisor.SEND_S)]  # a third of the time between touches
+    lease.extend(boottime() + 2.0)
+    guard._touch()
+    assert 0 < asked[1][0] < 2.0  # what is left of the lease
+    assert supervisor.SEND_S <= 0.05
+    guard._lease.close()
+    lease.close()
 
 
 @pytest.mark.parametrize("epoch", [1, 3])

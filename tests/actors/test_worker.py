@@ -231,14 +231,16 @@ def test_it_runs_what_it_is_leased_and_hands_it_in(rig: Rig) -> None:
 def test_frames_go_out_in_the_order_in_which_they_were_made(rig: Rig) -> None:
     # an Ack is for all frames up to its number: one that overtakes another would have it forgotten
     line = rig.line()
+    sent: list[model.ToLeader] = []
     overtaken: list[int] = []
 
     def slow(frame: model.ToLeader) -> None:
         if isinstance(frame, model.Pull) and rows(frame) == [1]:
-            before = line.heard.qsize()
+            before = len(sent)
             line.tell(model.Revoke([99]))  # the other thread has something to say now
             threading.Event().wait(0.05)
-            overtaken.append(line.heard.qsize() - before)
+            overtaken.append(len(sent) - before)
+        sent.append(frame)
 
     line.before_send = slow
     rig.start()

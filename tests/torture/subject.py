@@ -32,8 +32,6 @@ def main() -> int:
                 run = towline.resume(store, workers=2, takeover=verb == "takeover")
             break
         except StoreLocked as error:
-            if verb == "refused":
-                raise
             print(f"{error}", file=sys.stderr, flush=True)
             if time.monotonic() > until:
                 raise
