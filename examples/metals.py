@@ -104,9 +104,7 @@ def plot(rows: list[dict[str, Any]]) -> bytes:
     for row in rows:
         bottom = min(e for _, e in row["samples"])
         lengths = [lattice_constant(v) / row["a"] for v, _ in row["samples"]]
-        axes.plot(
-            lengths, [e - bottom for _, e in row["samples"]], "o-", ms=3, label=f"{row['metal']}  {row['a']:.3f} Å"
-        )
+        axes.plot(lengths, [e - bottom for _, e in row["samples"]], "o-", ms=3, label=f"{row['metal']}  {row['a']:.3f} Å")
     axes.legend(title="fcc, EMT")
     FigureCanvasAgg(figure).print_png(png := io.BytesIO())
     return png.getvalue()

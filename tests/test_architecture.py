@@ -266,10 +266,7 @@ def test_importing_it_loads_nothing_heavy(module: str) -> None:
 
 def test_the_whole_engine_loads_without_ray_and_arrow() -> None:
     """Its modules too, not only the package: what is heavy is imported where it is used."""
-    names = [
-        f"towline.{name_of(p).removesuffix('.py').replace('/', '.').removesuffix('.__init__')}"
-        for p in sources("engine")
-    ]
+    names = [f"towline.{name_of(p).removesuffix('.py').replace('/', '.').removesuffix('.__init__')}" for p in sources("engine")]
     assert heavy_after(*names) == []
 
 

@@ -62,9 +62,7 @@ def test_ray_refuses_a_mistake(config: dict[str, Any], key: str, value: object) 
 
 def test_the_head_is_on_demand_and_the_workers_on_spot(config: dict[str, Any]) -> None:
     kinds = config["available_node_types"]
-    market = {
-        name: kind["node_config"].get("InstanceMarketOptions", {}).get("MarketType") for name, kind in kinds.items()
-    }
+    market = {name: kind["node_config"].get("InstanceMarketOptions", {}).get("MarketType") for name, kind in kinds.items()}
     assert market.pop(config["head_node_type"]) is None
     assert set(market.values()) == {"spot"}
 
@@ -80,9 +78,7 @@ def test_nothing_is_open_to_the_world(config: dict[str, Any]) -> None:
 
 
 def test_every_ray_start_demands_the_token(config: dict[str, Any]) -> None:
-    starts = [
-        c for key in ("head_start_ray_commands", "worker_start_ray_commands") for c in config[key] if "ray start" in c
-    ]
+    starts = [c for key in ("head_start_ray_commands", "worker_start_ray_commands") for c in config[key] if "ray start" in c]
     assert len(starts) == 2
     assert all("RAY_AUTH_MODE=token" in command for command in starts)
     assert "~/.ray/auth_token" in config["file_mounts"]
