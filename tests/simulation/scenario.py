@@ -201,7 +201,10 @@ class Simulation:
         return self.published[-1]
 
     def publish(self, leader: SimLeader) -> None:
-        """The endpoint's file is written."""
+        """The endpoint's file is written, unless a later leader's stands there."""
+        if self.published and self.published[-1].writer.epoch > leader.writer.epoch:
+            self.world.count("endpoint: an old leader comes too late")
+            return
         self.published.append(leader)
 
     def leads(self, leader: SimLeader, epoch: int) -> None:
@@ -233,6 +236,8 @@ class Simulation:
         now, other = self.world.now, self._by_pid.get(led.pid)
         if other is None or not other.process.alive or self.disk.rates.slow or leader.process.frozen_spans:
             return
+        if max(leader.objects.stalled_until, other.objects.stalled_until) > now - 2 * led.lease_s:
+            return  # when its commits took effect is not known to it
         lease_s = led.lease_s
         seen = [at for at in other.commits if now - 0.9 * lease_s < at < now - 0.3 * lease_s]
         self.world.count("oracle: claim of a seeming dead leader's store judged")

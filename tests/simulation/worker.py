@@ -101,7 +101,7 @@ class SimWorker:
         self.lease_deadline = max(self.lease_deadline, self.core.deadline)
         self.supervisor.watch()
         if isinstance(frame, model.Welcome):
-            self.lease_epoch = self.core.epoch
+            self.lease_epoch, self.touch_s = self.core.epoch, self.core.touch_s
         self._send(frames)
         if self.core.refused:
             self.process.kill(f"refused: {self.core.refused}")
