@@ -252,4 +252,4 @@ PROFILES = [
 
 def pick(rng: object) -> Profile:
     """One of the profiles, by weight."""
-    return rng.choices(PROFILES, [profile.weight for profile in PROFILES])[0]  # type: ignore[attr-defined]
+    return rng.choices(PROFILES, [profile.weight for profile in PROFILES])[0]  # type: ignore[attr-defined]  # rng is a random.Random
