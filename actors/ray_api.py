@@ -172,7 +172,7 @@ def start(
     leader: Any = None
     first: list[Any] = []
     try:
-        count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]  # Ray's own
+        count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         name = "towline-leader-" + hashlib.blake2b(store_url.encode(), digest_size=8).hexdigest()
         plan = Plan(
             store_url, create=create, takeover=takeover, workers=count, config=config or LeaderConfig(), name=name,

@@ -154,7 +154,7 @@ class RayWorker:
             self._worker.stop()
         except BaseException as error:  # a process that goes on without running jobs would keep those it holds
             self._die(f"{type(error).__name__}: {error}")
-        ray.actor.exit_actor()  # type: ignore[no-untyped-call]  # Ray's own
+        ray.actor.exit_actor()
 
     def _die(self, why: str) -> None:
         """At once, whatever runs: the supervisor ends what it started. If that is gone, it is done here."""
