@@ -53,8 +53,8 @@ class RayTasks:
         import ray
 
         until = time.monotonic() + SETTLE_S
-        cpus = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]  # Ray's own
-        while ray.available_resources().get("CPU", 0) < cpus:  # type: ignore[no-untyped-call]  # Ray's own
+        cpus = ray.cluster_resources().get("CPU", 1)
+        while ray.available_resources().get("CPU", 0) < cpus:
             if time.monotonic() > until:
                 raise TimeoutError(f"after {SETTLE_S:.0f} s something still holds CPUs of this Ray")
             time.sleep(0.05)
