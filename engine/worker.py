@@ -58,7 +58,7 @@ class _Item(NamedTuple):
 class WorkerCore:
     """One worker. Not thread-safe: the shell holds a lock around each call."""
 
-    def __init__(self, identity: Identity, *, keep: bool = True, check_deadline: bool = True) -> None:
+    def __init__(self, identity: Identity) -> None:
         self.identity = identity
         self.epoch = 0
         self.lease_s = 60.0
@@ -71,8 +71,6 @@ class WorkerCore:
         self.specs: list[tuple[int, model.Spec]] = []
         """Specs and functions that came with leases and that the shell has not taken yet (`take_specs`)."""
         self.functions: list[model.Function] = []
-        self._keep = keep
-        self._check_deadline = check_deadline
         self._connected = False
         self._joined = False
         self._streams = 0
@@ -97,9 +95,8 @@ class WorkerCore:
         self._returned.clear()  # the leader finds them missing in what follows
         held = [self._held(item, running=False) for item in self._queue]
         held += [self._held(item, running=True) for item, _ in self._running.values()]
-        if self._keep:
-            for _, kept in self._unacked:
-                held += kept
+        for _, kept in self._unacked:
+            held += kept
         self._streams += 1
         return [model.Hello(*self.identity, held, self._streams)]
 
@@ -140,8 +137,7 @@ class WorkerCore:
         self.epoch, self.lease_s, self.touch_s = frame.epoch, frame.lease_s, frame.touch_s
         self._joined = True
         out: list[model.ToLeader] = [self.touch(now)]
-        if self._keep:
-            out += [pull for pull, _ in self._unacked]
+        out += [pull for pull, _ in self._unacked]
         return [*out, *self._flush(now, force=True)]
 
     def touch(self, now: float) -> model.Touch:
@@ -180,7 +176,7 @@ class WorkerCore:
     def next_job(self, now: float) -> Todo | None:
         """The job to begin now, or None: nothing there, or the deadline has passed (R1)."""
         while self._queue:
-            if self.refused or (self._check_deadline and now >= self.deadline):
+            if self.refused or now >= self.deadline:
                 return None
             item = self._queue.popleft()
             job = item.job
@@ -214,8 +210,7 @@ class WorkerCore:
         self._outputs.append(output)
         self._size += len(output)
         self._ends.append(self._size)
-        if self._keep:
-            self._kept.append(self._held(item, running=False))
+        self._kept.append(self._held(item, running=False))
         since = now - self._flushed
         if since >= FLUSH_S or (job.report and since >= REPORT_S) or not self._queue or self._size > FLUSH_BYTES:
             return out + self._flush(now)

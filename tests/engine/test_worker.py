@@ -12,9 +12,9 @@ from towline.engine.model import Ending, Held, Input, LeasedJob, Log, Pull
 from towline.engine.worker import FLUSH_BYTES, FLUSH_S, REPORT_S, WorkerCore, frame_bytes
 
 
-def joined(epoch: int = 1, *, valid_s: float = 60.0, at: float = 10.0, keep: bool = True) -> WorkerCore:
+def joined(epoch: int = 1, *, valid_s: float = 60.0, at: float = 10.0) -> WorkerCore:
     """A worker that was welcomed and touched at time `at`."""
-    core = WorkerCore(identity(), keep=keep)
+    core = WorkerCore(identity())
     core.connected(at)
     core.received(model.Welcome(epoch, 60.0, 15.0), at)
     core.received(model.Touched(epoch, at, valid_s), at)
@@ -201,15 +201,6 @@ def test_outcomes_are_handed_in_again_until_they_are_acknowledged() -> None:
     core.received(model.Ack(2), 13.0)
     core.connected(14.0)
     assert core.received(model.Welcome(2, 60.0, 15.0), 14.0)[1:] == [Pull("w1", 0, 2)]
-
-
-def test_a_worker_that_does_not_keep_forgets_its_outcomes() -> None:
-    """The planted bug of rule R3, which only the simulator sets."""
-    core = joined(keep=False)
-    core.received(lease(leased(0, 1)), 10.0)
-    run_all(core, 10.0)
-    assert core.connected(11.0) == [hello(stream=2)]
-    assert core.received(model.Welcome(1, 60.0, 15.0), 11.0)[1:] == [Pull("w1", 0, 1)]
 
 
 def test_jobs_run_on_without_a_line_and_their_outcomes_wait() -> None:
