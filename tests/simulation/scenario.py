@@ -62,8 +62,7 @@ class _Log(logging.Handler):
 
 
 _LOG = _Log()
-logging.getLogger("towline").addHandler(_LOG)
-logging.getLogger("towline").propagate = False
+_LOGGER = logging.getLogger("towline")
 
 
 class Result(NamedTuple):
@@ -439,11 +438,15 @@ class Simulation(Faults):
 def simulate(seed: int, bug: Bug = NO_BUG, *, trace: bool = False, profile: str = "") -> Result:
     """One seed."""
     _LOG.lines.clear()
-    was = gc.isenabled()
+    was, onward = gc.isenabled(), _LOGGER.propagate
     gc.disable()
+    _LOGGER.addHandler(_LOG)
+    _LOGGER.propagate = False
     try:
         return Simulation(seed, bug, trace, profile).run()
     finally:
+        _LOGGER.removeHandler(_LOG)
+        _LOGGER.propagate = onward
         if was:
             gc.enable()
 
