@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from towline.engine.leases import DRIFT
+from towline.engine.leases import surely_over_s
 
 
 class Authority:
@@ -28,7 +28,7 @@ class Authority:
     def begin(self, now: float, lease_s: float, before_s: float, roster: Iterable[str], *, closed: bool) -> None:
         """A claim at `now`; `before_s` is the T of the leader before, `closed` says that it stopped its workers."""
         self.lease_s = lease_s
-        self.wait_s = max(lease_s, before_s) * (1.0 + DRIFT)
+        self.wait_s = surely_over_s(max(lease_s, before_s))
         self.until = 0.0
         self.awaited = set(roster)
         self.grace_until = now + self.wait_s if self.awaited and not closed else None

@@ -9,6 +9,14 @@ from __future__ import annotations
 DRIFT = 0.05
 """How much slower than the leader's a worker's boot clock may run; deadlines wait this much longer."""
 
+KILL_S = 1.0
+"""How long a supervisor's SIGKILL may take from the end of the lease to the end of the process, on a machine that is busy."""
+
+
+def surely_over_s(lease_s: float) -> float:
+    """Seconds after which nothing runs any more on a promise of `lease_s` (R1)."""
+    return lease_s * (1.0 + DRIFT) + KILL_S
+
 
 class Session:
     """One worker that has said Hello to this leader."""
@@ -36,7 +44,7 @@ class Session:
 
     def promise(self, now: float, valid_s: float) -> None:
         """The worker is told that it may run for `valid_s`."""
-        self.deadline = max(self.deadline, now + valid_s * (1.0 + DRIFT))
+        self.deadline = max(self.deadline, now + surely_over_s(valid_s))
 
     def wants(self) -> bool:
         """May it be given more? It may when it is idle, or half way through its last lease (prefetch)."""

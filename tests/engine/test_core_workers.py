@@ -10,7 +10,7 @@ from towline.engine import events as ev
 from towline.engine import model
 from towline.engine.core import LeaderCore
 from towline.engine.graph import NIL
-from towline.engine.leases import DRIFT
+from towline.engine.leases import surely_over_s
 from towline.engine.model import Held
 
 # ------------------------------------------------------------------------------------------------------- authority (R1)
@@ -33,7 +33,7 @@ def test_a_touch_is_answered_with_the_leader_s_own_time() -> None:
     desk.mono = 12.5
     (touched,) = desk.touch()
     assert touched == model.Touched(1, 12.5, 47.5)
-    assert desk.core.sessions["w1"].deadline == pytest.approx(max(60.0, 12.5 + 47.5) * (1 + DRIFT), abs=3.1)
+    assert desk.core.sessions["w1"].deadline == pytest.approx(surely_over_s(60.0), abs=3.1)
 
 
 def test_an_idle_leader_appends_every_third_of_t() -> None:
@@ -104,7 +104,7 @@ def test_or_until_the_longer_lease_has_ended(lease_s: float) -> None:
     first = desk_with(chunk(1), lease_s=60.0)
     desk = first.successor(epoch=2, lease_s=lease_s)
     desk.join("w9")
-    end = max(60.0, lease_s) * (1.0 + DRIFT)
+    end = surely_over_s(max(60.0, lease_s))
     while desk.mono < end - 1.5:
         desk.pass_time(1.0)
         assert desk.touch("w9")
@@ -158,7 +158,7 @@ def test_at_its_deadline_a_worker_is_given_up() -> None:
     desk = desk_with(chunk(1), lease_s=60.0)
     desk.leased()
     desk.touch()
-    end = 60.0 * (1.0 + DRIFT)
+    end = surely_over_s(60.0)
     desk.pass_time(end - 0.1)
     assert desk.states() == ["lost"]
     desk.pass_time(0.2)
