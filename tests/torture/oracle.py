@@ -135,8 +135,8 @@ async def read_journal(store: Path) -> tuple[Journal, list[str], int]:
         await objects.close()
 
 
-def roster(store: Path) -> list[model.Joined]:
-    """All workers that ever joined."""
+def roster(store: Path, after_epoch: int = 0) -> list[model.Joined]:
+    """All workers that ever joined; with `after_epoch`, those that joined a leader later than that one."""
 
     async def read() -> list[model.Joined]:
         objects = LocalObjects(store)
@@ -145,7 +145,13 @@ def roster(store: Path) -> list[model.Joined]:
             records = [model.decode_record(payload) async for _, payload in reader.records(0)]
         finally:
             await objects.close()
-        return [record for record in records if isinstance(record, model.Joined)]
+        epoch, joined = 0, []
+        for record in records:
+            if isinstance(record, model.Led):
+                epoch = record.epoch
+            elif isinstance(record, model.Joined) and (not after_epoch or epoch > after_epoch):
+                joined.append(record)
+        return joined
 
     return asyncio.run(read())
 
