@@ -141,7 +141,7 @@ class LeaderService:
         for joined in list(core.ledger.roster.values()):
             self._watch(joined)
         await self.performer.barrier()
-        await self.store.put_endpoint(endpoint.encode(self.endpoint))
+        await self._publish()
         self._spawn(self._look_around(), "towline-check")
 
     async def _claim(self, takeover: bool, successor_of: str) -> LeaderCore:
@@ -235,6 +235,7 @@ class LeaderService:
             await asyncio.sleep(CHECK_S)
             try:
                 await self._writer.check()
+                await self._publish()
             except FencedError as error:
                 self.performer.over(error)
                 return
@@ -245,6 +246,15 @@ class LeaderService:
                 self._snapshot_at = self.performer.committed_bytes
                 self._snapshotting = True
                 self._spawn(self._snapshot(), "towline-snapshot")
+
+    async def _publish(self) -> None:
+        """Say where this leader listens. Repeated, because one that was frozen may write its own word over it late."""
+        assert self.endpoint is not None
+        mine = endpoint.encode(self.endpoint)
+        said = await self.store.get_endpoint()
+        there = endpoint.decode(said) if said else None
+        if said != mine and (there is None or there.epoch <= self.endpoint.epoch):
+            await self.store.put_endpoint(mine)
 
     async def _snapshot(self) -> None:
         from towline.stores import snapshots
@@ -282,6 +292,9 @@ class LeaderService:
                 self._touching = None
             return
         if isinstance(frame, model.Hello):
+            session = self.core.sessions.get(frame.worker)
+            if session is not None and frame.stream < session.stream:
+                return  # it comes late, on a stream that the worker has given up: it must not take the link over
             link.worker = frame.worker
             self.links[frame.worker] = link
         self.performer.feed(ev.Said(frame))

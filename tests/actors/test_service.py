@@ -403,6 +403,33 @@ async def test_a_worker_on_a_new_stream(start: Start) -> None:
     leader.on_frame(new, model.encode(model.Goodbye("w1")))
 
 
+async def test_a_hello_of_a_stream_that_was_given_up_takes_nothing_over(start: Start) -> None:
+    leader = await start()
+    late, new = FakeLink(), FakeLink()
+    newer, older = (msgspec.structs.replace(model.decode_to_leader(hello(os.getpid())), stream=n) for n in (2, 1))
+    leader.on_frame(new, model.encode(newer))
+    await new.get(model.Welcome)
+    leader.on_frame(late, model.encode(older))
+    assert leader.links["w1"] is new
+    assert not late.frames
+    leader.on_frame(new, model.encode(model.Goodbye("w1")))
+
+
+async def test_what_a_frozen_leader_wrote_late_is_written_over(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "CHECK_S", 0.01)
+    leader = await start()
+    assert leader.endpoint is not None
+    stale = msgspec.structs.replace(leader.endpoint, epoch=0, socket="/gone")
+    await leader.store.put_endpoint(endpoint.encode(stale))
+    async with asyncio.timeout(30):
+        while await leader.store.get_endpoint() != endpoint.encode(leader.endpoint):
+            await asyncio.sleep(0.001)
+    newer = msgspec.structs.replace(leader.endpoint, epoch=leader.endpoint.epoch + 1)
+    await leader.store.put_endpoint(endpoint.encode(newer))
+    await leader._publish()
+    assert await leader.store.get_endpoint() == endpoint.encode(newer)  # a later leader's word stays
+
+
 async def test_a_body_that_does_not_end_is_left_to_its_lease(start: Start, store_dir: Path) -> None:
     leader = await start(submit=1)
     link = FakeLink()
