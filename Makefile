@@ -12,7 +12,7 @@ ARGS   ?=
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	"$$p" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 
-.PHONY: help demo test check lint types format bench sim torture chain clean
+.PHONY: help demo test check lint types format bench sim torture crashes requests races chain clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -53,6 +53,15 @@ sim: $(VENV)/.installed-test  ## the simulator over many seeds: make sim SEEDS=1
 
 torture: $(VENV)/.installed-test  ## kill everything at random moments: make torture ROUNDS=100
 	$(BIN)/python -m tests.torture.run --rounds $(ROUNDS) $(ARGS)
+
+crashes: $(VENV)/.installed-test  ## a run dies before, inside and after every operation of its store
+	CRASH_EVERY=1 $(BIN)/python -m pytest tests/torture/test_every_operation.py $(ARGS)
+
+requests: $(VENV)/.installed-test  ## what a run on a bucket costs in requests: make requests ARGS="--jobs 1000000"
+	$(BIN)/python -m towline.benchmarks.requests $(ARGS)
+
+races: $(VENV)/.installed-test  ## two leader processes race for one bucket: make races ARGS="--races 500"
+	$(BIN)/python -m tests.stores.journal.racer $(ARGS)
 
 chain: $(VENV)/.installed-test  ## a chain of a million jobs: built, run part of the way, killed, restored
 	$(BIN)/python -m towline.benchmarks.chain --jobs $(JOBS) $(ARGS)

@@ -16,6 +16,10 @@ class LeaderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A journal segment is closed beyond this size."""
     snapshot_bytes: int = 256 << 20
     """A snapshot is made after this much journal; 0 means never."""
+    snapshot_segments: int = 4096
+    """A snapshot is made, and old segments are put together, after this many (on a bucket each commit is one); 0: never."""
+    commit_delay_ms: float = 250.0
+    """A commit is put off by at most so many milliseconds to gather more, where commits are slow and nobody waits for one."""
     grace_s: float = 3600.0
     """Journal segments that a snapshot covers are kept at least this long (R4)."""
     allow_pickle: bool = True

@@ -38,12 +38,21 @@ class Endpoint(msgspec.Struct, frozen=True):
     """Of the Ray actor, if it is one."""
     address: str = ""
     """Of the Ray cluster, if it is on one."""
+    driver_pid: int = 0
+    """Of the process on the same kernel that it ends with; 0 if there is none."""
+    driver_started: float = 0.0
 
     def provably_dead(self) -> bool:
         """Is the leader's process gone, seen from its own kernel?"""
+        return self._is_here() and not is_alive(self.pid, self.started)
+
+    def orphaned(self) -> bool:
+        """Is the driver gone that this leader ends with?"""
+        return self._is_here() and self.driver_pid > 0 and not is_alive(self.driver_pid, self.driver_started)
+
+    def _is_here(self) -> bool:
         here = host_id()
-        same = (here.boot_id, here.pid_namespace) == (self.boot_id, self.pid_namespace)
-        return same and not is_alive(self.pid, self.started)
+        return (here.boot_id, here.pid_namespace) == (self.boot_id, self.pid_namespace)
 
 
 def make_socket_dir() -> Path:

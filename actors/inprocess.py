@@ -24,7 +24,8 @@ from towline.actors.runner import make_runner
 from towline.actors.service import LeaderService
 from towline.actors.stream import StreamClosed
 from towline.actors.worker import Worker
-from towline.engine.worker import Identity
+from towline.engine.errors import TowlineError
+from towline.engine.model import Identity
 from towline.stores.store import Store
 
 JOIN_S = 5.0
@@ -105,7 +106,7 @@ class _TimerGuard:
             self._deadline = deadline
             self._timer.set(deadline)
 
-    def obey(self, epoch: int) -> None:
+    def obey(self, epoch: int, touch_s: float) -> None:
         """The leader lives and dies with this process: there is no other epoch."""
 
     def is_up(self) -> bool:
@@ -254,8 +255,9 @@ class LocalLeader:
         """Wake the caller's thread when the run is idle, or over."""
         performer = self._service.performer
         try:
-            while not await performer.idle(3600.0):
-                pass
+            with contextlib.suppress(TowlineError):  # the caller's thread raises what the leader failed of
+                while not await performer.idle(3600.0):
+                    pass
         finally:  # whatever it is that has ended
             self._idle = True
             assert self._worker is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import uuid
 from typing import Any
 
@@ -11,6 +12,7 @@ import ray
 
 from towline.actors.config import LeaderConfig
 from towline.actors.endpoint import Endpoint
+from towline.actors.identity import host_id, start_time
 from towline.actors.pool import Pool
 from towline.actors.service import LeaderService
 from towline.engine.errors import TowlineError
@@ -37,6 +39,7 @@ class Plan:
         self.store_url, self.create, self.takeover, self.workers = store_url, create, takeover, workers
         self.config, self.name, self.address = config, name, address
         self.sys_path, self.cwd, self.detached = sys_path, cwd, detached
+        self.driver = (host_id(), os.getpid(), start_time(os.getpid()))
 
 
 class Turns:
@@ -102,7 +105,10 @@ class RayLeader:
             # The incarnation that Ray restarted is dead by Ray's word, and the fence makes that safe (P4). But if somebody
             # else took the store from it, a restart is no reason to take it back.
             again = plan.leader if self._restarted else ""
-            await service.start(takeover=plan.takeover and not again, actor=plan.name, address=plan.address, successor_of=again)
+            await service.start(
+                takeover=plan.takeover and not again, actor=plan.name, address=plan.address, successor_of=again,
+                driver=self._driver(),
+            )  # fmt: skip
         except BaseException:
             await service.drop()
             raise
@@ -114,9 +120,14 @@ class RayLeader:
         self._ending = asyncio.get_running_loop().create_task(self._end_by_itself(service), name="towline-end")
         return service
 
+    def _driver(self) -> tuple[int, float]:
+        """The process that this leader ends with: none if it is detached, or if the driver is on another machine."""
+        host, pid, started = self._plan.driver
+        return (0, 0.0) if self._plan.detached or host != host_id() else (pid, started)
+
     async def _end_by_itself(self, service: LeaderService) -> None:
-        """A leader that was fenced or whose store failed stops its workers and exits (P4, R5); so does a detached one that
-        has had nothing to run for a while, because nobody else would ever end it."""
+        """A leader that was fenced, whose store failed or whom somebody but its driver has closed stops its workers and exits
+        (P4, R5); so does a detached one that has had nothing to run for a while: nobody else would ever end it."""
         performer, config = service.performer, self._plan.config
         while self._plan.detached and config.exit_when_idle_s and not performer.finished.is_set():
             with contextlib.suppress(TowlineError):  # it failed, and `finished` is set
@@ -126,7 +137,7 @@ class RayLeader:
                         await self.close()
                         self._exit()
         await performer.finished.wait()
-        if performer.failure is not None and not self._closing:
+        if not self._closing:
             assert self._pool is not None
             await self._pool.close()
             await service.drop()
@@ -184,7 +195,7 @@ class RayLeader:
 
     async def failure(self) -> str:
         """Why this leader is over, or an empty text."""
-        if self._service is None or self._service.performer.failure is None:
+        if self._service is None or not self._service.performer.finished.is_set():
             return ""
-        error: TowlineError = self._service.performer.failure
-        return str(error)
+        error = self._service.performer.failure
+        return str(error) if error is not None else f"the leader of {self._plan.store_url} was closed; resume goes on"

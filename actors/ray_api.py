@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, InvalidStateError
@@ -50,18 +51,25 @@ class RayClient:
 
     def __init__(self, leader: Any, life: RayLife) -> None:
         self._leader = leader
-        self._life = life
         self._name = uuid.uuid4().hex
         self._numbers = itertools.count()
+        self._lock = threading.Lock()
         self._open: set[Future[Any]] = set()
-        life.on_end(self._give_up)
+        self._over = ""
+        """Why nothing is answered any more, if so."""
+        life.on_end(lambda: self.give_up("the leader is gone: the local Ray that it ran on has ended"))
 
     def begin(self, verb: str, payload: Any = None) -> Future[Any]:
-        """Ask without waiting; what one client begins is taken in order (Ray alone does not keep it for large arguments)."""
+        """Ask without waiting; what one client begins is taken in order (Ray alone does not keep it for large arguments).
+
+        Raises ConnectionError once it is known that nobody answers.
+        """
+        self._refuse_if_over()
         return self.awaited(self._leader.ask_in_turn.remote(self._name, next(self._numbers), verb, payload))
 
     def ask(self, verb: str, payload: Any = None, timeout_s: float | None = None) -> Any:
         """Ask and wait. Raises TimeoutError, ConnectionError, or what the leader refuses with."""
+        self._refuse_if_over()
         answer = self.awaited(self._leader.ask.remote(verb, payload))
         try:
             return answer.result(timeout_s)
@@ -74,8 +82,14 @@ class RayClient:
         """What a call will come to: its answer, or the end of Ray."""
         made: Future[Any] = ref.future()
         done: Future[Any] = Future()
-        self._open.add(done)
-        done.add_done_callback(self._open.discard)
+        with self._lock:
+            over = self._over
+            if not over:
+                self._open.add(done)
+        if over:
+            done.set_exception(ConnectionError(over))
+            return done
+        done.add_done_callback(self._forget)
 
         def pass_on(future: Future[Any]) -> None:
             with suppress(InvalidStateError):  # cancelled, or given up
@@ -88,14 +102,24 @@ class RayClient:
                     done.set_result(answer)
 
         made.add_done_callback(pass_on)
-        if self._life.over:
-            self._give_up()
         return done
 
-    def _give_up(self) -> None:
-        for future in list(self._open):
+    def _refuse_if_over(self) -> None:
+        if self._over:
+            raise ConnectionError(self._over)
+
+    def _forget(self, done: Future[Any]) -> None:
+        with self._lock:
+            self._open.discard(done)
+
+    def give_up(self, why: str) -> None:
+        """Whoever waits for an answer, or asks from now on, gets a ConnectionError that says why. The first reason stays."""
+        with self._lock:
+            self._over = self._over or why
+            waiting = list(self._open)
+        for future in waiting:
             with suppress(InvalidStateError):
-                future.set_exception(ConnectionError("the leader is gone: the local Ray that it ran on has ended"))
+                future.set_exception(ConnectionError(self._over))
 
 
 class StartedLeader:
@@ -117,6 +141,7 @@ class StartedLeader:
         except (ConnectionError, TimeoutError):
             pass  # it is gone already: the store is as after a crash
         finally:
+            self.client.give_up("the leader has closed")
             ray.kill(self._leader, no_restart=True)
             if self._own_ray:
                 ray.shutdown()

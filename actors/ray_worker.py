@@ -24,7 +24,7 @@ from towline.actors.runner import make_runner
 from towline.actors.stream import Stream, StreamClosed
 from towline.actors.supervisor import MARK, Orders, kill_marked
 from towline.actors.worker import Worker
-from towline.engine.worker import Identity
+from towline.engine.model import Identity
 
 ENDPOINT_S = 10.0
 """Longest wait for Ray to say where the leader listens."""
@@ -89,8 +89,11 @@ class SupervisorGuard:
     def extend(self, deadline: float) -> None:
         self._lease.extend(deadline)
 
-    def obey(self, epoch: int) -> None:
+    def obey(self, epoch: int, touch_s: float) -> None:
         self._lease.obey(epoch)
+        if touch_s != self._orders.touch_s:
+            self._orders = msgspec.structs.replace(self._orders, touch_s=touch_s)
+            self._tell()
 
     def is_up(self, wait_s: float = 0.0) -> bool:
         """Is it there, and for `wait_s` more seconds?"""

@@ -21,20 +21,26 @@ import msgspec
 from towline.actors import answers, endpoint, stream
 from towline.actors.clock import SystemClock
 from towline.actors.config import LeaderConfig
-from towline.actors.identity import host_id, is_alive, kill, open_pidfd, start_time
+from towline.actors.identity import host_id, kill, open_pidfd, start_time
 from towline.actors.perform import Performer
+from towline.actors.standing import at_rest
 from towline.engine import events as ev
 from towline.engine import model
 from towline.engine.core import LeaderCore
 from towline.engine.errors import FencedError, TowlineError, UsageError
 from towline.stores import replay
-from towline.stores.errors import StoreLocked
 from towline.stores.journal.reader import JournalReader
 from towline.stores.journal.writer import JournalWriter
 from towline.stores.store import Store
 
 CHECK_S = 1.0
 """How often an idle leader looks whether it was replaced (an append finds out by itself)."""
+
+LOOKS = 6
+"""Where each look is a request, there are only so many in the length of a lease."""
+
+SAY_S = 1.0
+"""A key is overwritten no more often than this: GCS takes about one write of an object a second."""
 
 CLOSE_S = 10.0
 """How long a closing leader waits for its workers to be gone."""
@@ -94,7 +100,11 @@ class LeaderService:
         self._socket_dir = endpoint.make_socket_dir()
         self._writer: JournalWriter | None = None
         self._performer: Performer | None = None
+        self._said_at = float("-inf")
+        """When `leader.json` was written last (boot clock)."""
         self._snapshot_at = 0
+        self._loose_at = 0
+        """Number of the last segment when old ones were put together last."""
         self._snapshotting = False
 
     @property
@@ -110,8 +120,11 @@ class LeaderService:
 
     # ------------------------------------------------------------------------------------------------- start, stop
 
-    async def start(self, *, takeover: bool, actor: str = "", address: str = "", successor_of: str = "") -> None:
-        """Claim and restore, then listen and write `leader.json`. The leader of the name `successor_of` is known to be dead.
+    async def start(
+        self, *, takeover: bool, actor: str = "", address: str = "", successor_of: str = "", driver: tuple[int, float] = (0, 0.0)
+    ) -> None:
+        """Claim and restore, then listen and write `leader.json`. The leader of the name `successor_of` is known to be dead;
+        `driver` is pid and start time of the process that this leader ends with.
 
         Raises:
             StoreLocked: somebody else leads (or may lead) and `takeover` was not given.
@@ -127,7 +140,9 @@ class LeaderService:
             self.config.lease_s,
         )  # fmt: skip
         core.touch_s = self.config.touch_s
-        self._performer = Performer(core, self._writer, self.clock, send=self._send, kill=self._kill)
+        # a leader that gathers must still append often enough to keep its authority (R1)
+        delay_s = min(self.config.commit_delay_ms / 1000, self.config.lease_s / 12)
+        self._performer = Performer(core, self._writer, self.clock, send=self._send, kill=self._kill, commit_delay_s=delay_s)
         opened = [] if core.ledger.next_seq else [model.Opened(self.store.uuid, towline_version(), now.wall)]
         token = endpoint.secure_token()
         path = self._socket_dir / endpoint.SOCKET
@@ -135,7 +150,7 @@ class LeaderService:
         await self._server.start(path)
         self.endpoint = endpoint.Endpoint(
             str(path), token, self._writer.epoch, os.getpid(), started, host.host, host.boot_id, host.pid_namespace,
-            actor, address,
+            actor, address, *driver,
         )  # fmt: skip
         self.performer.start(led, opened)
         for joined in list(core.ledger.roster.values()):
@@ -147,34 +162,18 @@ class LeaderService:
     async def _claim(self, takeover: bool, successor_of: str) -> LeaderCore:
         reader = await JournalReader.open(self.store.objects)
         core = await replay.restore(self.store, reader)
-        led = core.ledger.led
         expected: int | None = None
-        if led is not None and not core.ledger.closed and not takeover and led.leader != successor_of:
-            here = host_id()
-            same = (here.boot_id, here.pid_namespace) == (led.boot_id, led.pid_namespace)
-            if same and is_alive(led.pid, led.started):
-                raise StoreLocked.by(self.store.url, led.pid, led.host)
-            if not same:
-                await self._head_stands_still(reader, led)
+        if not takeover and await at_rest(self.store, reader, core.ledger, self.clock, successor_of=successor_of):
             expected = reader.last_segment
         writer = self._writer = await JournalWriter.claim(
             self.store.objects, nonce=os.urandom(16), leader=str(os.getpid()), segment_bytes=self.config.segment_bytes,
-            expected_head=expected,
+            expected_head=expected, reader=reader,
         )  # fmt: skip
+        self._loose_at = reader.compacted
         async for seq, payload in writer.reader.records(core.ledger.next_seq):
             core.replay(seq, payload)
         core.settle()
         return core
-
-    async def _head_stands_still(self, reader: JournalReader, led: model.Led) -> None:
-        """R8: a healthy leader elsewhere appends every T/3; watch for a whole T before believing that it is gone."""
-        before = (reader.last_segment, reader.next_seq)
-        until = self.clock.now().mono + led.lease_s
-        while self.clock.now().mono < until:
-            await asyncio.sleep(led.lease_s / 10)
-            await reader.refresh()
-            if (reader.last_segment, reader.next_seq) != before:
-                raise StoreLocked.by(self.store.url, led.pid, led.host)
 
     async def begin_to_close(self) -> None:
         """Grant nothing more, and tell the workers to stop. `close` is to follow."""
@@ -213,6 +212,8 @@ class LeaderService:
 
     async def _take_back_endpoint(self) -> None:
         if self.endpoint is not None:
+            if not self.store.objects.appendable:
+                await asyncio.sleep(max(0.0, self._said_at + SAY_S - self.clock.now().mono))
             with contextlib.suppress(TowlineError):  # it is a hint, and the store may be what failed
                 await self.store.drop_endpoint(endpoint.encode(self.endpoint))
 
@@ -231,21 +232,32 @@ class LeaderService:
     async def _look_around(self) -> None:
         """Find out that somebody else leads although there is nothing to append; make snapshots now and then."""
         assert self._writer is not None
+        free = self.store.objects.appendable
+        every_s, seen = CHECK_S if free else max(CHECK_S, self.config.lease_s / LOOKS), -1
         while not self.performer.finished.is_set():
-            await asyncio.sleep(CHECK_S)
+            await asyncio.sleep(every_s)
             try:
-                await self._writer.check()
+                if free or self.performer.commits == seen:
+                    await self._writer.check()  # else a commit went through since, which proves more than this look
+                seen = self.performer.commits
                 await self._publish()
             except FencedError as error:
                 self.performer.over(error)
                 return
             except TowlineError:
                 continue  # the store cannot be asked now; the next commit is what must not fail
-            grown = self.performer.committed_bytes - self._snapshot_at
-            if self.config.snapshot_bytes and grown > self.config.snapshot_bytes and not self._snapshotting:
+            if self._wants_snapshot() and not self._snapshotting:
                 self._snapshot_at = self.performer.committed_bytes
+                self._loose_at = self._writer.reader.last_segment
                 self._snapshotting = True
                 self._spawn(self._snapshot(), "towline-snapshot")
+
+    def _wants_snapshot(self) -> bool:
+        """Has the journal grown enough, in bytes or in segments, to be folded?"""
+        assert self._writer is not None
+        config, performer = self.config, self.performer
+        grown, segments = performer.committed_bytes - self._snapshot_at, self._writer.reader.last_segment - self._loose_at
+        return (0 < config.snapshot_bytes < grown) or (0 < config.snapshot_segments < segments)
 
     async def _publish(self) -> None:
         """Say where this leader listens. Repeated, because one that was frozen may write its own word over it late."""
@@ -255,6 +267,7 @@ class LeaderService:
         there = endpoint.decode(said) if said else None
         if said != mine and (there is None or there.epoch <= self.endpoint.epoch):
             await self.store.put_endpoint(mine)
+            self._said_at = self.clock.now().mono
 
     async def _snapshot(self) -> None:
         from towline.stores import snapshots
@@ -403,7 +416,8 @@ class LeaderService:
                 return await performer.told(lambda token: ev.Submitted(token, payload, self._asks_may_repeat))
             case "wait":
                 await performer.idle(float(payload["timeout_s"]))
-                return await self.ask("status")
+                performer.refuse_if_over()  # whoever waits must not hear "running" for ever
+                return await self.ask("status", payload)
             case "cancel":
                 return await performer.told(lambda token: ev.Steer(token, "stop"))
             case "close":
@@ -418,7 +432,7 @@ class LeaderService:
             raise UsageError(f"the leader knows no verb {verb!r}")
         assert self._writer is not None
         if verb == "status":
-            value = answers.status(self.core)
+            value = answers.status(self.core, answers.flow_in(payload))
             await performer.barrier()
             return value | {"store": self.store.url}
         await performer.barrier()

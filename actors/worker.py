@@ -23,7 +23,10 @@ from towline.actors.stream import StreamClosed
 from towline.engine import model
 from towline.engine.errors import TowlineError, UsageError
 from towline.engine.ids import unpack_uuid
-from towline.engine.worker import FLUSH_S, Identity, Todo, WorkerCore
+from towline.engine.model import Identity
+from towline.engine.states import FailureKind
+from towline.engine.worker import FLUSH_S, Todo, WorkerCore
+from towline.stores.objects.base import NotFound, ObjectsError
 
 logger = logging.getLogger("towline")
 
@@ -84,8 +87,8 @@ class Guard(Protocol):
 
     def extend(self, deadline: float) -> None: ...
 
-    def obey(self, epoch: int) -> None:
-        """Believe no lower epoch from now on."""
+    def obey(self, epoch: int, touch_s: float) -> None:
+        """Believe no lower epoch from now on, and renew the lease as often as its leader wants."""
         ...
 
     def is_up(self) -> bool:
@@ -185,8 +188,7 @@ class Worker:
             failure, growth, stored = outcome.failure, outcome.growth, outcome.stored_data
             output = outcome.output
         except TowlineError as fault:
-            # the machine's fault: an input could not be read, an output could not be written
-            failure = model.Failure("upload", f"{type(fault).__name__}: {fault}")
+            failure = model.Failure(_kind_of(fault), f"{type(fault).__name__}: {fault}")
             growth, stored, output, error = None, b"", b"", fault
         finally:
             said = self._capture.end()
@@ -337,7 +339,7 @@ class Worker:
         self._send([*self.core.received(frame, now), *self.core.tick(now)])
         self._guard.extend(self.core.deadline)
         if isinstance(frame, model.Welcome):
-            self._guard.obey(self.core.epoch)
+            self._guard.obey(self.core.epoch, self.core.touch_s)
         self._news.notify_all()
 
     def _touch(self, line: Line) -> None:
@@ -379,3 +381,10 @@ class Worker:
         """Wait until the thread that keeps the line has ended."""
         if self._keeper.is_alive() and self._keeper is not threading.current_thread():
             self._keeper.join(timeout_s)
+
+
+def _kind_of(fault: TowlineError) -> FailureKind:
+    """What is to blame for what happened around a body: the store that takes or gives nothing, or an input that is not there."""
+    if isinstance(fault, ObjectsError) and not isinstance(fault, NotFound):
+        return FailureKind.UPLOAD
+    return FailureKind.UNRESOLVED_REFERENCE

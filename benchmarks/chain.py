@@ -37,6 +37,8 @@ SMALL_REPEATS = 3
 STEP_S = 1800.0
 """Longest wait for a driver's next word."""
 
+_LOCAL: dict[bool, list[str]] = {True: ["--local"], False: []}
+
 LOOK_S = 0.002
 """How often the gate is looked at."""
 
@@ -86,18 +88,22 @@ def measure(
     here: machine.Machine,
     *,
     local: bool = False,
+    restore_local: bool | None = None,
     small_jobs: int = SMALL_JOBS,
     small_repeats: int = SMALL_REPEATS,
     say: Callable[[str], None] = lambda text: None,
 ) -> ChainMeasured:
-    """The whole measurement; stores are made below `root` and removed again. Raises WrongOutcome."""
+    """The whole measurement; stores are made below `root` and removed again. Raises WrongOutcome.
+
+    `local`: leader and worker in the driver's process, without Ray; `restore_local`: those that go on (None: alike).
+    """
     small = [_run_small(small_jobs, root, local) for _ in range(small_repeats)]
     if small:
         say(f"{small_jobs:,} jobs: {median(small) / small_jobs * 1e6:.1f} µs each")
     store, gate = root / "long", root / "gate"
     gate.mkdir()
-    how = ["--store", str(store), "--jobs", str(jobs), "--gate", str(gate), *(["--local"] if local else [])]
-    with _driver(root, *how) as (first, mark):
+    how = ["--store", str(store), "--jobs", str(jobs), "--gate", str(gate)]
+    with _driver(root, *how, *_LOCAL[local]) as (first, mark):
         built = first.hears("built")
         say(f"{jobs:,} jobs built in {built['s']:.2f} s")
         leading = first.hears("leading")
@@ -111,7 +117,7 @@ def measure(
     killed_at = jobs // 2
     say(f"killed at job {killed_at:,} after {first_s:.2f} s")
     (gate / GATE_OPEN).touch()
-    with _driver(root, "--resume", *how) as (second, _mark):
+    with _driver(root, "--resume", *how, *_LOCAL[local if restore_local is None else restore_local]) as (second, _mark):
         restored = second.hears("leading")
         say(f"restored in {restored['s']:.2f} s with {restored['completed']:,} outcomes")
         restored_bytes = _resident(restored["leader"])
@@ -154,8 +160,7 @@ def _driver(root: Path, *arguments: str) -> Iterator[tuple[Driver, str]]:
 def _run_small(jobs: int, root: Path, local: bool) -> float:
     """Seconds from handing in a chain to its end, with leader and worker up."""
     store = root / "small"
-    how = ["--store", str(store), "--jobs", str(jobs), *(["--local"] if local else [])]
-    with _driver(root, *how) as (driver, _mark):
+    with _driver(root, "--store", str(store), "--jobs", str(jobs), *_LOCAL[local]) as (driver, _mark):
         built = driver.hears("built")
         driver.hears("leading")
         driver.hears("submitted")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from towline.engine.authoring.flow import Flow, JobOrder, flow, get_flow
     from towline.engine.authoring.job import Job
     from towline.engine.authoring.maker import Maker
-    from towline.engine.authoring.reference import OnMissing, OutputReference
+    from towline.engine.authoring.reference import OnMissing, OutputReference, ResolvedReference
     from towline.engine.authoring.response import Response
     from towline.engine.errors import (
         CorruptionError,
@@ -47,6 +47,7 @@ __all__ = [
     "Maker",
     "OnMissing",
     "OutputReference",
+    "ResolvedReference",
     "Response",
     "Run",
     "RunFailed",
@@ -73,7 +74,7 @@ _HOMES = {
     "towline.engine.authoring.decorator": ("job",),
     "towline.engine.authoring.job": ("Job",),
     "towline.engine.authoring.maker": ("Maker",),
-    "towline.engine.authoring.reference": ("OnMissing", "OutputReference"),
+    "towline.engine.authoring.reference": ("OnMissing", "OutputReference", "ResolvedReference"),
     "towline.engine.authoring.response": ("Response",),
     "towline.engine.errors": (
         "CorruptionError",

@@ -7,12 +7,14 @@ answer came in time, and the leader's own refusals as UsageError.
 
 from __future__ import annotations
 
+import concurrent.futures
 import itertools
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -21,6 +23,7 @@ import msgspec
 from towline.engine.errors import TowlineError
 
 if TYPE_CHECKING:
+    from towline.actors.endpoint import Endpoint
     from towline.engine import model
 
 Status = dict[str, Any]
@@ -28,6 +31,14 @@ Status = dict[str, Any]
 
 IN_FLIGHT = 4
 """Chunks of a submission that may be under way at once: the leader commits one while the next are made and sent."""
+
+STRAGGLER_S = 10.0
+"""How long a submission that was refused waits for the answers to what was under way with it."""
+
+DYING_S = 15.0
+"""How long a leader whose driver is dead has to die, too."""
+
+DYING_LOOK_S = 0.1
 
 TOGETHER = 256
 """Questions of one `ask_all` that are under way at once."""
@@ -142,7 +153,13 @@ class SocketWire:
 
     def ask(self, verb: str, payload: Any = None, timeout_s: float | None = None) -> Any:
         """Ask and wait."""
-        return self.begin(verb, payload).result(timeout_s)
+        answer = self.begin(verb, payload)
+        try:
+            return answer.result(timeout_s)
+        except TimeoutError:
+            if answer.done():
+                raise
+            raise TimeoutError(f"the leader did not answer {verb!r} within {timeout_s} s") from None
 
     def close(self) -> None:
         """Hang up; whoever still waits for an answer gets a ConnectionError."""
@@ -157,12 +174,13 @@ class SocketWire:
                 said = model.decode_to_worker(frame or b"")
                 if isinstance(said, model.Answer):
                     self._take(said)
-        except (TowlineError, msgspec.DecodeError) as error:
+        except Exception as error:  # whatever it was: nobody may wait for an answer that will not come
             with self._lock:
-                self._lost = str(error)
+                self._lost = f"the leader is gone: {error}"
                 lost, self._open = self._open, {}
             for future in lost.values():
-                future.set_exception(ConnectionError(f"the leader is gone: {error}"))
+                with suppress(InvalidStateError):  # cancelled
+                    future.set_exception(ConnectionError(self._lost))
         finally:
             self._stream.close()
 
@@ -172,11 +190,12 @@ class SocketWire:
         if future is None:
             return
         value: Any = msgspec.msgpack.decode(said.payload) if said.payload else None
-        if said.ok:
-            future.set_result(value)
-        else:
-            name, text = value
-            future.set_exception(refusal(name, text))
+        with suppress(InvalidStateError):  # cancelled: nobody wants to know any more
+            if said.ok:
+                future.set_result(value)
+            else:
+                name, text = value
+                future.set_exception(refusal(name, text))
 
 
 def refusal(name: str, text: str) -> TowlineError:
@@ -196,17 +215,39 @@ def find(store: str) -> LeaderClient | None:
     None is no proof that nobody leads: that is for the journal to say, at the next claim (P4). UsageError if there is no
     store.
     """
-    from towline import offline
-    from towline.actors import endpoint
-
-    left: bytes | None = offline.settle(_left_word(store))
-    place = endpoint.decode(left) if left else None
+    place = _place(store)
     if place is None or place.provably_dead():
         return None
     try:
         return Line(SocketWire(place.socket, place.token))
     except OSError:
         return None
+
+
+def leading(store: str) -> Endpoint | None:
+    """The leader that lives on this store and will go on living, or None. One that dies with its driver is waited for.
+
+    Ray takes some seconds to end after its driver was killed. UsageError if there is no store.
+    """
+    until = time.monotonic() + DYING_S
+    while True:
+        place = _place(store)
+        live = find(store) if place is not None else None
+        if place is None or live is None:
+            return None
+        live.close()
+        if not place.orphaned() or time.monotonic() >= until:
+            return place
+        time.sleep(DYING_LOOK_S)
+
+
+def _place(store: str) -> Endpoint | None:
+    """Where the last leader said that it listens."""
+    from towline import offline
+    from towline.actors import endpoint
+
+    left: bytes | None = offline.settle(_left_word(store))
+    return endpoint.decode(left) if left else None
 
 
 async def _left_word(store: str) -> bytes | None:
@@ -250,8 +291,7 @@ def feed(client: LeaderClient, chunks: Iterable[bytes], told: Callable[[int], No
         while waiting:
             taken += waiting.popleft().result()["count"]
     finally:
-        for late in waiting:
-            late.cancel() or late.exception()
+        concurrent.futures.wait(waiting, STRAGGLER_S)
     if told is not None:
         told(taken)
     return taken

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -18,12 +18,19 @@ from towline import offline
 from towline.client import LeaderClient, Status
 from towline.engine.errors import UsageError
 
+if TYPE_CHECKING:
+    from towline.engine.authoring.flow import Flow
+    from towline.engine.authoring.reference import OutputReference
+
 T = TypeVar("T")
 
 RUNNING = "running"
 
 WAIT_STEP_S = 5.0
 """Longest single question of `Run.wait`: a leader that dies is noticed at the next one at the latest."""
+
+ANSWER_S = 60.0
+"""A leader that does not say how it stands for so long is frozen, or gone in a way that nobody notices."""
 
 JOBS_MAX = 10_000
 """Failures that `Run.failures` lists unless told otherwise."""
@@ -72,7 +79,7 @@ class Logs(msgspec.Struct, frozen=True):
 
 
 class Run:
-    """A run in a store. Made by `run`, `submit`, `resume` and `connect`; safe to use from several threads.
+    """A run in a store: one submission (`run`, `submit`) or all that the store holds (`resume`, `connect`). Thread-safe.
 
     While a leader lives the answers are its own, told after the commit; after that they are read from the store, once.
     """
@@ -84,9 +91,14 @@ class Run:
         client: LeaderClient | None = None,
         leader: Leader | None = None,
         status: Status | None = None,
+        flow: str = "",
     ) -> None:
-        """`leader` is closed when the run has ended or `close` is called; `status` is what was told last."""
+        """`leader` is closed when the run has ended or `close` is called; `status` is what was told last.
+
+        `flow` is the uuid of the submission that this is the run of; without one it is all that the store holds.
+        """
         self._store = store
+        self._scope = {"flow": flow} if flow else {}
         self._client = client
         self._leader = leader
         self._offline = offline.OfflineClient(store)
@@ -110,12 +122,15 @@ class Run:
         return state
 
     def status(self) -> Status:
-        """All that is told of a run: state, counts, total, flows, workers, epoch, store, incomplete, leader."""
+        """All that is told of a run: state, counts, total, flows, workers, epoch, store, incomplete, leader.
+
+        TimeoutError if the leader says nothing for ANSWER_S.
+        """
         known = self._status
         if known is not None and self._client is None and self._generation == offline.generation(self._store):
             return known
         self._generation = offline.generation(self._store)
-        self._status = self._ask("status")
+        self._status = self._ask("status", self._scope, ANSWER_S)
         return self._status
 
     def counts(self) -> dict[str, int]:
@@ -130,39 +145,60 @@ class Run:
         """Jobs in these states (None: in any), in the order of the store; at most `limit`."""
         if states is None:
             states = list(self.status()["counts"])
-        return [JobInfo.of(said) for said in self._ask("jobs", {"states": states, "limit": limit})]
+        return [JobInfo.of(said) for said in self._ask("jobs", {"states": states, "limit": limit} | self._scope)]
 
     def output(self, job: Any, index: int | None = None) -> Any:
         """The output of a job, given as the job, its uuid or a reference to it or a part of it; the newest by default.
 
-        UsageError if the store has no such job, or it has no output.
+        Of a Flow it is what its own `output` has become. References inside an output are resolved where their jobs have
+        completed. UsageError if the store has no such job, or it has no output.
         """
         return self.outputs([job], index)[0]
 
     def outputs(self, jobs: Sequence[Any], index: int | None = None) -> list[Any]:
         """The outputs of many jobs, each given as for `output`, in their order; quicker than one by one."""
-        questions = [{"uuid": uuid_of(job), "index": index_of(job) if index is None else index} for job in jobs]
-        return [self._value(job, data) for job, data in zip(jobs, self._ask_all("output", questions), strict=True)]
+        alone = [job for job in jobs if not _is_flow(job)]
+        questions = [{"uuid": uuid_of(job), "index": index_of(job) if index is None else index} for job in alone]
+        said = iter(self._ask_all("output", questions))
+        return [self._of_flow(job) if _is_flow(job) else self._value(job, next(said)) for job in jobs]
 
-    def _value(self, job: Any, data: bytes | None) -> Any:
+    def _of_flow(self, flow: Flow) -> Any:
         from towline.engine import codec
 
+        if flow.output is None:
+            raise UsageError(f"the flow {flow.name!r} was made without an output: ask for that of one of its jobs")
+        parts = codec.references_in(flow.output)
+        found = dict(zip(parts, self.outputs(parts), strict=True))
+        return codec.decode(codec.encode(flow.output), free=found.__getitem__)
+
+    def _value(self, job: Any, data: bytes | None) -> Any:
         if data is None:
             raise UsageError(f"job {uuid_of(job)} has no output in {self._store}: it has not completed (the run is {self.state})")
-        value = codec.decode(data) if codec.stub_token(data) is None else self._content(data)
-        path = getattr(job, "attributes", ())
-        if path:
-            from towline.engine.authoring.reference import follow
+        return self._read(data, getattr(job, "attributes", ()), (uuid_of(job),))
 
-            value = follow(value, path)
-        return value
+    def _read(self, data: bytes, path: Any, inside: tuple[str, ...]) -> Any:
+        """What lies at this path of an output; `inside` are the jobs whose outputs are being read, outermost first."""
+        from towline.engine import codec
+        from towline.engine.authoring.reference import follow
 
-    def _content(self, data: bytes) -> Any:
+        def free(ref: OutputReference) -> Any:
+            if ref.uuid in inside:
+                return ref  # it leads back to where it stands
+            try:
+                further = self._ask("output", {"uuid": ref.uuid, "index": 0})
+            except UsageError:
+                return ref  # of a job that is not in this store
+            return ref if further is None else self._read(further, ref.attributes, (*inside, ref.uuid))
+
+        stub = codec.stub_token(data) is not None
+        return follow(self._content(data, free) if stub else codec.decode(data, free=free), path)
+
+    def _content(self, data: bytes, free: Callable[[OutputReference], Any]) -> Any:
         """A large output, whose content is a file of the store."""
         from towline.stores import files
         from towline.stores.locate import open_objects
 
-        return offline.settle(files.load_async(files.Files(open_objects(self._store)), data))
+        return offline.settle(files.load_async(files.Files(open_objects(self._store)), data, free=free))
 
     def logs(self, job: Any, index: int | None = None) -> Logs:
         """What a job wrote to stdout and stderr. UsageError if the store has no such job."""
@@ -177,7 +213,7 @@ class Run:
         until = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             step = WAIT_STEP_S if until is None else max(0.0, min(WAIT_STEP_S, until - time.monotonic()))
-            status: Status = self._ask("wait", {"timeout_s": step})
+            status: Status = self._ask("wait", {"timeout_s": step} | self._scope, step + ANSWER_S)
             self._status = status
             if status["state"] != RUNNING:
                 self._end_leader()
@@ -186,7 +222,10 @@ class Run:
                 return RUNNING
 
     def cancel(self) -> int:
-        """End the run: jobs that have not ended become `stopped`. Returns how many. UsageError if no leader lives."""
+        """End all runs of the store: jobs that have not ended become `stopped`. Returns how many jobs are.
+
+        UsageError if no leader lives.
+        """
         stopped: int = self._ask("cancel")["stopped"]
         return stopped
 
@@ -214,8 +253,8 @@ class Run:
             offline.forget(self._store)
             self._generation = offline.generation(self._store)
 
-    def _ask(self, verb: str, payload: Any = None) -> Any:
-        return self._put(lambda client: client.ask(verb, payload))
+    def _ask(self, verb: str, payload: Any = None, timeout_s: float | None = None) -> Any:
+        return self._put(lambda client: client.ask(verb, payload, timeout_s))
 
     def _ask_all(self, verb: str, payloads: Sequence[Any]) -> list[Any]:
         return self._put(lambda client: client.ask_all(verb, payloads))
@@ -236,13 +275,19 @@ class Run:
         return question(self._client or self._offline)
 
 
+def _is_flow(job: Any) -> bool:
+    from towline.engine.authoring.flow import Flow
+
+    return isinstance(job, Flow)
+
+
 def index_of(job: Any) -> int:
     """The index that is meant where none is given: a JobInfo names one run of its job; 0 is the newest."""
     return job.index if isinstance(job, JobInfo) else 0
 
 
 def uuid_of(job: Any) -> str:
-    """The uuid of a Job, a Flow, a JobInfo or a reference, or the text itself. UsageError for anything else."""
+    """The uuid of a Job, a JobInfo or a reference, or the text itself. UsageError for anything else."""
     uuid = job if isinstance(job, str) else getattr(job, "uuid", None)
     if not isinstance(uuid, str):
         raise UsageError(f"expected a job, a reference or a uuid, got {type(job).__name__}")

@@ -52,7 +52,7 @@ class OfflineClient:
     def ask(self, verb: str, payload: Any = None, timeout_s: float | None = None) -> Any:
         """The answer from the committed records. UsageError for verbs that need a leader."""
         if verb == "wait":
-            return self._wait()
+            return self._wait(payload)
         return self.ask_all(verb, [payload])[0]
 
     def ask_all(self, verb: str, payloads: Sequence[Any]) -> list[Any]:
@@ -94,8 +94,8 @@ class OfflineClient:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _wait(self) -> Any:
-        status = self.ask("status")
+    def _wait(self, payload: Any) -> Any:
+        status = self.ask("status", payload)
         if status["state"] == INTERRUPTED:
             left = status["total"] - sum(status["counts"].get(label, 0) for label in ("completed", "failed", "stopped"))
             raise UsageError(

@@ -7,6 +7,7 @@ in both cases, since `resume` is what goes on with it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -62,11 +63,18 @@ def flows_in(url: str) -> set[str] | None:
     from towline.stores.errors import StoreMissing
 
     try:
-        live = client.find(url) or offline.OfflineClient(url)
-        with live:
-            return {flow[0] for flow in live.ask("status")["flows"]}
+        live = client.find(url)
+        if live is not None:
+            with contextlib.suppress(ConnectionError), live:  # it may go away before it has answered
+                return _uuids(live)
+        with offline.OfflineClient(url) as at_rest:
+            return _uuids(at_rest)
     except StoreMissing:
         return None
+
+
+def _uuids(asked: client.LeaderClient) -> set[str]:
+    return {flow[0] for flow in asked.ask("status")["flows"]}
 
 
 def is_vacant(url: str) -> bool:

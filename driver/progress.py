@@ -48,7 +48,7 @@ class Meter:
 
     def add(self, status: Status, now: float) -> Figures:
         """Take a status that came at `now` (monotonic, seconds)."""
-        ended = sum(status["counts"].get(label, 0) for label in ENDED)
+        ended = ended_in(status)
         coming = sum(max(0, total - added) for _uuid, _name, total, added in status["flows"])
         total = status["total"] + coming
         self._seen.append((now, ended))
@@ -62,19 +62,25 @@ class Meter:
 class Progress(Protocol):
     """What shows a run."""
 
+    def begin(self, what: str) -> None:
+        """Something has begun that takes some seconds and has no figures. The first call, if it is made."""
+        ...
+
     def update(self, status: Status) -> None: ...
 
-    def finish(self, status: Status | None) -> None:
-        """The run has ended with this status; None: it was broken off. Nothing is shown after this."""
+    def finish(self, status: Status | None, done: int = 0) -> None:
+        """The run has ended with this status, `done` jobs of it just now; None: it was broken off. The last call."""
         ...
 
 
 class Silent:
     """Shows nothing."""
 
+    def begin(self, what: str) -> None: ...
+
     def update(self, status: Status) -> None: ...
 
-    def finish(self, status: Status | None) -> None: ...
+    def finish(self, status: Status | None, done: int = 0) -> None: ...
 
 
 class Lines:
@@ -83,21 +89,25 @@ class Lines:
     def __init__(self, store: str, out: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._store, self._out, self._clock = store, out, clock
         self._meter = Meter()
-        self._began = self._last = clock()
-        self._before: int | None = None
+        self._began = clock()
+        self._last: float | None = None
+        """When a line was due last: the first status, while the run has only just begun, makes none."""
+
+    def begin(self, what: str) -> None:
+        self._say(what)
 
     def update(self, status: Status) -> None:
         now = self._clock()
         figures = self._meter.add(status, now)
-        if self._before is None:
-            self._before = figures.ended
-        if now - self._last >= LINES_EVERY_S:
+        if self._last is None:
+            self._last = now
+        elif now - self._last >= LINES_EVERY_S:
             self._last = now
             self._say(f"{figures.ended}/{figures.total} ended, {beside(status)}{pace(figures)}")
 
-    def finish(self, status: Status | None) -> None:
+    def finish(self, status: Status | None, done: int = 0) -> None:
         if status is not None:
-            self._say(summary(status, self._clock() - self._began, self._before or 0, self._store))
+            self._say(summary(status, self._clock() - self._began, done, self._store))
 
     def _say(self, text: str) -> None:
         print(f"towline: {text}", file=self._out or sys.stderr, flush=True)
@@ -108,16 +118,15 @@ class Bar:
 
     def __init__(self, store: str, clock: Callable[[], float] = time.monotonic, console: Any = None) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         self._store, self._clock = store, clock
         self._meter = Meter()
         self._began = clock()
-        self._before: int | None = None
         self._bar: RichProgress = Progress(
             TextColumn("towline"),
             BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.description}"),
             console=console or Console(stderr=True),
@@ -125,19 +134,24 @@ class Bar:
         )
         self._task: TaskID | None = None
 
+    def begin(self, what: str) -> None:
+        self._task = self._start(what)
+
+    def _start(self, what: str) -> TaskID:
+        self._bar.start()
+        return self._bar.add_task(what, total=None)
+
     def update(self, status: Status) -> None:
         figures = self._meter.add(status, self._clock())
         if self._task is None:
-            self._before = figures.ended
-            self._task = self._bar.add_task("", total=figures.total)
-            self._bar.start()
+            self._task = self._start("")
         text = beside(status) + pace(figures)
         self._bar.update(self._task, completed=figures.ended, total=figures.total, description=text)
 
-    def finish(self, status: Status | None) -> None:
+    def finish(self, status: Status | None, done: int = 0) -> None:
         self._bar.stop()
         if status is not None:
-            text = summary(status, self._clock() - self._began, self._before or 0, self._store)
+            text = summary(status, self._clock() - self._began, done, self._store)
             self._bar.console.print(f"towline: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -162,12 +176,16 @@ def pace(figures: Figures) -> str:
     return f", {figures.rate:.{0 if figures.rate >= 10 else 1}f} jobs/s{left}"
 
 
-def summary(status: Status, elapsed_s: float, before: int, store: str) -> str:
+def summary(status: Status, elapsed_s: float, done: int, store: str) -> str:
     """The last line: how the run ended, what was done now, and where it is."""
-    counts = status["counts"]
-    done = sum(counts.get(label, 0) for label in ENDED) - before
-    by_state = ", ".join(f"{number} {label}" for label, number in counts.items() if number)
-    return f"{status['state']}: {done} jobs in {duration(elapsed_s)} ({by_state or 'no jobs'}), store {store}"
+    by_state = ", ".join(f"{number} {label}" for label, number in status["counts"].items() if number)
+    jobs = "1 job" if done == 1 else f"{done} jobs"
+    return f"{status['state']}: {jobs} in {duration(elapsed_s)} ({by_state or 'no jobs'}), store {store}"
+
+
+def ended_in(status: Status) -> int:
+    """How many jobs have ended."""
+    return sum(status["counts"].get(label, 0) for label in ENDED)
 
 
 def duration(seconds: float) -> str:

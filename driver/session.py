@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack
 
@@ -75,6 +75,11 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
     local_options: dict[str, Any] = {}
     """Passed on to `run_jobs_until_idle`."""
+
+    @property
+    def scope(self) -> dict[str, str]:
+        """What limits a question to the flow that is handed in."""
+        return {} if self.flow is None else {"flow": self.flow.uuid}
 
 
 # ------------------------------------------------------------------------------------------------------ public verbs
@@ -207,10 +212,26 @@ def order_of(flow: Any, options: RunOptions) -> Order:
     launches += 1
     from towline.engine.authoring.flow import get_flow
 
-    whole = get_flow(flow, allow_external_references=True)
+    whole = get_flow(members_of(flow), allow_external_references=True)
     _check(options)
     choice = places.choose(options.get("store"), options.get("name") or whole.name, whole.uuid)
     return _ordered(choice.url, choice.create, whole, options)
+
+
+def members_of(flow: Any) -> Any:
+    """What is to be run, if it can be: a Flow, a Job, or a list of them. UsageError."""
+    from towline.engine.authoring.flow import Flow
+    from towline.engine.authoring.job import Job
+
+    if isinstance(flow, Flow | Job):
+        return flow
+    listed = not isinstance(flow, str | bytes | dict) and isinstance(flow, Iterable)
+    members = list(flow) if listed else [flow]
+    for member in members:
+        if not isinstance(member, Flow | Job):
+            hint = ": call it, its call is the job" if callable(member) else ""
+            raise UsageError(f"expected a Flow, a Job or a list of them, got {type(member).__name__}{hint}")
+    return members
 
 
 def _ordered(url: str, create: bool, flow: Any, options: RunOptions) -> Order:
@@ -270,18 +291,15 @@ def refuse_if_led(order: Order) -> None:
     """Say so before anything costly starts if a leader lives here. The claim decides (P4), this is only sooner."""
     if order.create or order.takeover:
         return
-    live = lines.find(order.store)
-    if live is None:
-        return
-    from towline.stores.errors import StoreLocked
+    led = lines.leading(order.store)
+    if led is not None:
+        from towline.stores.errors import StoreLocked
 
-    with live:
-        led = live.ask("status")["leader"]
-    raise StoreLocked.by(order.store, led["pid"], led["host"])
+        raise StoreLocked.by(order.store, led.pid, led.host)
 
 
 def chunks_of(flow: Any) -> Iterator[bytes]:
-    """The submission of a flow, piece by piece."""
+    """The submission of a flow, piece by piece. What cannot be taken is refused before this returns."""
     from towline.engine.flows import compile_flow
 
     # a reference to a job that the store holds already is fine; one to nowhere is refused by the leader
@@ -296,21 +314,34 @@ def drive(order: Order, stop: threading.Event | None = None) -> Run:
     """Carry an order out to its end and close its leader. `stop` asks for an early, clean end, as Ctrl-C does."""
     stopped = stop.is_set if stop is not None else (lambda: False)
     deadline = None if order.timeout_s is None else time.monotonic() + order.timeout_s
-    leader = start(order)
-    client = Line(leader.client)
+    # before anything is started, or made: what cannot be taken leaves nothing behind
+    chunks = None if order.flow is None else chunks_of(order.flow)
     view = shows.show(order.progress, order.store)
+    if not order.local:
+        refuse_if_led(order)  # `start` asks as well, but the line below would be in the way of its answer
+        view.begin(f"starting on {f'Ray at {order.address}' if order.address else 'a local Ray'}")
+    try:
+        leader = start(order)
+    except BaseException:
+        view.finish(None)
+        raise
+    client = Line(leader.client)
     status: Status | None = None
+    done = 0
     failures: list[dict[str, Any]] = []
     try:
         at_start = client.ask("status")
         view.update(at_start)
         if order.flow is None:
             warn_if_incomplete(order.store, at_start)
-        hand_in(client, order, view, stopped, deadline)
+        hand_in(client, order, view, stopped, deadline, chunks)
         end = _run_here if order.local else _wait_for
-        status = end(leader, client, view, order, stopped, deadline)
+        at_end = end(leader, client, view, order, stopped, deadline)
+        done = shows.ended_in(at_end) - shows.ended_in(at_start)
+        # a store may hold other flows: how this one has ended is what is told
+        status = client.ask("status", order.scope) if order.scope and len(at_end["flows"]) > 1 else at_end
         if status["state"] == "failed" and order.raise_on_failure:
-            failures = client.ask("jobs", {"states": ["failed"], "limit": SHOWN_FAILURES})
+            failures = client.ask("jobs", {"states": ["failed"], "limit": SHOWN_FAILURES} | order.scope)
     except (KeyboardInterrupt, waiting.Interrupted):
         view.finish(None)
         print(f"\ntowline: stopping; {how_to_resume(order.store)}", file=sys.stderr, flush=True)
@@ -324,16 +355,17 @@ def drive(order: Order, stop: threading.Event | None = None) -> Run:
             client.hang_up()
             leader.close()
         finally:
-            view.finish(status)
+            view.finish(status, done)
             offline.forget(order.store)
     return ended(order, status, failures)
 
 
 def ended(order: Order, status: Status, failures: list[dict[str, Any]]) -> Run:
-    """The Run of an ended run, or RunFailed if that was asked for."""
+    """The Run of an ended run, or RunFailed, which has it, if that was asked for."""
+    found = Run(order.store, status=status, flow=order.scope.get("flow", ""))
     if status["state"] == "failed" and order.raise_on_failure:
-        raise RunFailed(failure_text(order.store, status, failures))
-    return Run(order.store, status=status)
+        raise RunFailed(failure_text(order.store, status, failures), found)
+    return found
 
 
 def hand_in(
@@ -342,8 +374,12 @@ def hand_in(
     view: shows.Progress,
     stopped: Callable[[], bool] = lambda: False,
     deadline: float | None = None,
+    chunks: Iterable[bytes] | None = None,
 ) -> None:
-    """Submit the order's flow, if it has one. A flow that breaks half way is stopped, so that no half of it runs on."""
+    """Submit the order's flow, if it has one, in these `chunks` if they are made already.
+
+    A flow that breaks half way is stopped, so that no half of it runs on.
+    """
     if order.flow is None:
         return
     shown = time.monotonic()
@@ -361,7 +397,7 @@ def hand_in(
             shown = time.monotonic()
 
     try:
-        lines.feed(client, chunks_of(order.flow), told)
+        lines.feed(client, chunks_of(order.flow) if chunks is None else chunks, told)
     except Exception as error:
         if taken and order.create and not isinstance(error, waiting.Interrupted | OSError):
             client.ask("cancel")
@@ -409,10 +445,11 @@ def _resume(order: Order, stop: threading.Event) -> Run:
 def launch(order: Order) -> Run:
     """Start and hand in, but do not wait: the Run holds the leader."""
     order = msgspec.structs.replace(order, detached=order.address is not None)
+    chunks = chunks_of(order.flow)
     leader = start(order)
     client = Line(leader.client)
     try:
-        hand_in(client, order, shows.Silent())
+        hand_in(client, order, shows.Silent(), chunks=chunks)
     except BaseException:
         client.hang_up()
         leader.close()
@@ -420,7 +457,7 @@ def launch(order: Order) -> Run:
     offline.forget(order.store)
     if order.local:
         leader = Background(leader)
-    submitted = Run(order.store, client=client, leader=leader)
+    submitted = Run(order.store, client=client, leader=leader, flow=order.scope.get("flow", ""))
     if not order.detached:
         _close_at_exit(submitted)
     return submitted

@@ -40,6 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a worker may be silent before its jobs are given to others, in seconds."""
     touch_s: float | None = None
     """How often workers say that they live, in seconds."""
+    commit_delay_ms: float | None = None
+    """How long a commit may be put off to gather more, in milliseconds, where commits are slow (a bucket) and nobody waits."""
 
 
 _overrides: dict[str, Any] = {}
@@ -83,7 +85,7 @@ def _from_environment() -> Settings:
 
 
 def leader_config() -> LeaderConfig:
-    """The times of leases, where the settings name them."""
+    """The times of leases and commits, where the settings name them."""
     from towline.actors.config import LeaderConfig
 
     given, config = current(), LeaderConfig()
@@ -92,4 +94,7 @@ def leader_config() -> LeaderConfig:
     touch_s = lease_s * config.touch_s / config.lease_s if given.touch_s is None else given.touch_s
     if not 0 < touch_s < lease_s:
         raise UsageError(f"a lease of {lease_s} s cannot be kept by touches every {touch_s} s: touch more often")
-    return LeaderConfig(lease_s=lease_s, touch_s=touch_s)
+    delay_ms = config.commit_delay_ms if given.commit_delay_ms is None else given.commit_delay_ms
+    if delay_ms < 0:
+        raise UsageError(f"a commit cannot be put off by {delay_ms} ms: commit_delay_ms must be 0 or more")
+    return LeaderConfig(lease_s=lease_s, touch_s=touch_s, commit_delay_ms=delay_ms)

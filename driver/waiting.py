@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from towline.client import LeaderClient, Status
+from towline.engine.errors import TowlineError
 from towline.progress import Progress
 
 STEP_S = 0.5
@@ -58,7 +59,7 @@ class Watcher:
         self._thread = threading.Thread(target=self._work, name="towline-watch", daemon=True)
         self._broken_off = threading.Event()
         self.error: BaseException | None = None
-        """What ended the wait before the run: Interrupted or TimeoutError."""
+        """What ended the wait before the run: Interrupted, TimeoutError, or the leader's own failure."""
 
     def __enter__(self) -> Watcher:
         self._thread.start()
@@ -82,3 +83,5 @@ class Watcher:
                     self.error = error
                     # not waited for: the leader has ended when the calling thread has let go of its job, too
                     self._client.begin("close")
+            except TowlineError as error:
+                self.error = error  # the leader has failed: the calling thread says so first, if it can

@@ -50,7 +50,7 @@ class LeaderCore:
         """Outcomes of attempts that had been given up (P3)."""
         self._adopted: dict[int, model.Held] = {}
         """Rows held from an earlier leader, with the attempts their inputs came from (R3)."""
-        self._readiness = Readiness(self.ledger)
+        self.readiness = Readiness(self.ledger)
         self._outputs = OutputCache()
         self._prices = Prices()
         self._counter = 0
@@ -80,7 +80,7 @@ class LeaderCore:
 
     def settle(self) -> None:
         """All records are in: WAITING rows without a missing parent are READY."""
-        self._readiness.settle()
+        self.readiness.settle()
 
     def image(self) -> Image:
         """What a snapshot keeps: the ledger alone."""
@@ -143,7 +143,7 @@ class LeaderCore:
             times.append(session.deadline)
             if not session.silent:
                 times.append(session.heard + 2 * self.touch_s)
-        if (due := self._readiness.next_due) is not None:
+        if (due := self.readiness.next_due) is not None:
             times.append(due)
         return min(times)
 
@@ -154,7 +154,7 @@ class LeaderCore:
         self.epoch = led.epoch
         for row, until in ledger.until.items():
             if ledger.graph.state[row] == S.DELAYED:
-                self._readiness.delay(row, self._now.mono + self._delay_left(row, until))
+                self.readiness.delay(row, self._now.mono + self._delay_left(row, until))
         before_s = ledger.longest_s  # of all leaders that did not close, not only of the last one
         self.authority.begin(self._now.mono, led.lease_s, before_s, ledger.roster, closed=before is None or ledger.closed)
         self._append(led)
@@ -190,19 +190,19 @@ class LeaderCore:
         self._out.append(fx.Append(payload))
         applied = self.ledger.apply(self.ledger.next_seq, payload, record)
         for row in applied.delayed:
-            self._readiness.delay(row, self._now.mono + max(0.0, self.ledger.until[row] - self._now.wall))
-        if applied.free and applied.added:
-            self._readiness.hold_back(applied.free, self.appended)
+            self.readiness.delay(row, self._now.mono + max(0.0, self.ledger.until[row] - self._now.wall))
+        if applied.added:
+            self.readiness.added(applied.free, self.appended)
         elif applied.free:
             self._free(applied.free)
 
     def _free(self, rows: Iterable[int], *, front: bool = False) -> None:
-        self._readiness.free(rows, self.appended, self.committed, front=front)
+        self.readiness.free(rows, self.appended, self.committed, front=front)
 
     def _committed(self, event: ev.Committed) -> None:
         self.committed = event.count
         self.authority.committed(event.started)
-        self._readiness.open_gates(event.count)
+        self.readiness.open_gates(event.count)
 
     # ------------------------------------------------------------------------------------------------- drivers
 
@@ -275,7 +275,7 @@ class LeaderCore:
 
     def idle(self) -> bool:
         """Is nothing left to run: every job ended or behind one that failed, and no submission still arriving?"""
-        if self._readiness.gated or self._stop_tokens or any(self.ledger.counts[s] for s in ACTIVE):
+        if self.readiness.gated or self._stop_tokens or any(self.ledger.counts[s] for s in ACTIVE):
             return False
         return not any(flow.uuid in self._known_open for flow in self.ledger.open_flows())
 
@@ -382,7 +382,7 @@ class LeaderCore:
         if session is not None:
             gate = [row for row in list(session.held) if self._let_go(session, row)]
             if gate:
-                self._readiness.hold_back(gate, self.appended)  # R9: the suspicion is committed first
+                self.readiness.hold_back(gate, self.appended)  # R9: the suspicion is committed first
         self.authority.answered(worker)
 
     def _ran_alone(self, worker: str, session: Session | None) -> list[int]:
@@ -524,6 +524,8 @@ class LeaderCore:
         decision = retries.decide(options, ending.failure, attempts, ledger.deaths.get(row, 0), row)
         until = self._now.wall + decision.delay_s if decision.state is S.DELAYED else 0.0
         self._append(model.Ended(worker, epoch, self._now.wall, ending, int(decision.state), decision.attempts, until=until))
+        if decision.halt:
+            self._out.append(fx.Halt(ending.failure.message))
 
     def _runs(self, row: int, busy_s: float) -> None:
         graph = self.ledger.graph
@@ -544,14 +546,14 @@ class LeaderCore:
         for session in wanting:
             if not session.held and self._grant_suspect(session):
                 continue
-            planned = self._readiness.plan(self._prices, len(self.sessions))
+            planned = self.readiness.plan(self._prices, len(self.sessions))
             if planned:
                 self._grant(session, planned)
             elif not session.held:
                 self._steal(session)
 
     def _grant_suspect(self, session: Session) -> bool:
-        row = self._readiness.next_suspect()
+        row = self.readiness.next_suspect()
         if row is None:
             return False
         # R9: durable before it can run, or one that takes the leader's machine with it is never charged
@@ -593,6 +595,6 @@ class LeaderCore:
                 for row in session.held:
                     if graph.state[row] in HELD:
                         self.ledger.become(row, S.LOST)
-        self._free([row for row in self._readiness.due(mono) if not graph.pending[row]])
+        self._free([row for row in self.readiness.due(mono) if not graph.pending[row]])
         if self.epoch and mono >= self._appended_at + self.authority.lease_s / 3 and not self._finished:
             self._append(model.Beat(wall))  # R1: an idle leader appends, or its authority ends

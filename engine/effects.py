@@ -53,4 +53,11 @@ class Finish(msgspec.Struct, frozen=True):
     token: int
 
 
-Effect = Append | Send | Tell | Kill | Idle | Finish
+class Halt(msgspec.Struct, frozen=True):
+    """The store does not take what jobs yield: the leader ends, as after a failed append (R5), and nothing is lost. Held back
+    until committed."""
+
+    why: str
+
+
+Effect = Append | Send | Tell | Kill | Idle | Finish | Halt

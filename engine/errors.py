@@ -41,3 +41,8 @@ class FencedError(TowlineError):
 
 class RunFailed(TowlineError):
     """The run ended and at least one job failed; the message lists the first failures."""
+
+    def __init__(self, text: str, run: object = None) -> None:
+        super().__init__(text)
+        self.run = run
+        """The Run: its outputs, failures and logs."""

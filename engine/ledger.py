@@ -9,6 +9,7 @@ ledger only ever asks whether a row is held, because what a user stops while a b
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from itertools import repeat
 from typing import assert_never
 
@@ -337,8 +338,7 @@ class Ledger:
         return found[1:]
 
     def _rest_of_flow(self, row: int) -> list[int]:
-        flow = self.graph.chunk_of(row).flow
-        return [at for c in self.graph.chunks if c.flow == flow for at in range(c.row, c.row + c.count) if at != row]
+        return [at for rows in self._rows_of(self.graph.chunk_of(row).flow) for at in rows if at != row]
 
     def stop(self, rows: list[int], free: list[int]) -> None:
         """STOPPED for all of these that have not ended; the held ones show it when they come back.
@@ -410,6 +410,22 @@ class Ledger:
         for spec in chunk.specs:
             if spec.function not in known and spec.function not in self.functions:
                 raise SubmissionError(f"job {spec.name} of flow {chunk.flow} names a function that was not sent")
+
+    # ------------------------------------------------------------------------------------------------- questions
+
+    def rows_of(self, flow: str) -> Iterator[range]:
+        """The rows of a submission, in order, with those that its jobs have added; none if it is not here."""
+        return self._rows_of(self.flow_names.index(flow)) if flow in self.flows else iter(())
+
+    def _rows_of(self, number: int) -> Iterator[range]:
+        return (range(chunk.row, chunk.row + chunk.count) for chunk in self.graph.chunks if chunk.flow == number)
+
+    def counts_of(self, flow: str) -> list[int]:
+        """Jobs by state, like `counts`, of one submission."""
+        if flow in self.flows and len(self.flows) == 1:
+            return self.counts
+        states = b"".join(self.graph.state[rows.start : rows.stop] for rows in self.rows_of(flow))
+        return [states.count(state) for state in JobState]
 
     def open_flows(self) -> list[Flow]:
         """Submissions that have not wholly arrived."""

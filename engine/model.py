@@ -242,8 +242,8 @@ class Added(msgspec.Struct, frozen=True, array_like=True, tag="added"):
     chunk: Chunk
 
 
-class Joined(msgspec.Struct, frozen=True, array_like=True, tag="joined"):
-    """A worker is on the roster; committed before its first grant (R1)."""
+class Identity(msgspec.Struct, frozen=True, array_like=True):
+    """Who a worker is, for the roster: enough to prove its death on its own host. The first fields of what tells of it."""
 
     worker: str
     host: str
@@ -253,6 +253,11 @@ class Joined(msgspec.Struct, frozen=True, array_like=True, tag="joined"):
     started: float
     supervisor_pid: int
     supervisor_started: float
+
+
+class Joined(Identity, frozen=True, array_like=True, tag="joined"):
+    """A worker is on the roster; committed before its first grant (R1)."""
+
     wall: float
 
 
@@ -349,17 +354,9 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     running: bool = False
 
 
-class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
+class Hello(Identity, frozen=True, array_like=True, tag="hello"):
     """A worker joins, or joins again after the leader or the stream changed: who it is and what it holds."""
 
-    worker: str
-    host: str
-    boot_id: str
-    pid_namespace: str
-    pid: int
-    started: float
-    supervisor_pid: int
-    supervisor_started: float
     held: list[Held] = []
     """Jobs not ended; and ended ones whose outcomes were never acknowledged (their Pull frames follow, in order)."""
     stream: int = 0

@@ -15,6 +15,10 @@ MACHINE_TRIES = 8
 """Faults of the machine cost no retry, but not for ever: after this many in all the job fails."""
 
 
+UPLOAD_TRIES = 4
+"""An outcome that cannot be written is no fault of its job: after so many tries in a row the run ends, and no job fails."""
+
+
 class Decision(NamedTuple):
     """What follows."""
 
@@ -23,6 +27,8 @@ class Decision(NamedTuple):
     attempts: int
     """Charged attempts, this one included if it is charged."""
     delay_s: float
+    halt: bool = False
+    """The store takes no outcomes: the run ends rather than the job, and goes on when that is mended."""
 
 
 def decide(options: Options, failure: Failure, attempts: int, deaths: int, row: int) -> Decision:
@@ -31,6 +37,8 @@ def decide(options: Options, failure: Failure, attempts: int, deaths: int, row: 
     The job's own faults use up `options.retries`; a machine's fault does not (DESIGN section 3), a lone death only
     after LONE_DEATHS of them.
     """
+    if failure.kind == FailureKind.UPLOAD:
+        return Decision(JobState.DELAYED, attempts, backoff_s(options, deaths, row), halt=deaths + 1 >= UPLOAD_TRIES)
     kind = failure.kind  # a kind that a newer worker made up is the job's own fault
     if kind in OF_THE_MACHINE:
         allowed = LONE_DEATHS if kind == FailureKind.LOST else MACHINE_TRIES

@@ -44,12 +44,14 @@ def plan(
     tows: list[bool],
     target_s: float = TARGET_S,
     alone: Container[int] = (),
+    known: int | None = None,
 ) -> list[Planned]:
     """Take rows off the lanes for one lease and set them to LEASED; the caller keeps the counts.
 
     `share` is the most ready jobs to take; `function_of` maps spec numbers to function numbers, `seconds_of` says what a
     function's job takes, `tows` by spec number whether it may be towed (one that waits for committed inputs may not).
-    Rows in `alone` are suspects, which go into no lease with others (R9): they are dropped from the lanes.
+    Rows from `known` on (None: no such rows) are not towed: a crash could take them back, and nobody may hold them then. Rows in
+    `alone` are suspects, which go into no lease with others (R9): they are dropped from the lanes.
     """
     state, spec, ready = graph.state, graph.spec, int(JobState.READY)
     taken: list[int] = []
@@ -65,7 +67,7 @@ def plan(
             break
     planned = [Planned(row, []) for row in taken]
     if seconds < target_s:
-        _tow(graph, planned, seconds, function_of, seconds_of, tows, target_s, alone)
+        _tow(graph, planned, seconds, function_of, seconds_of, tows, target_s, alone, graph.size if known is None else known)
     return planned
 
 
@@ -78,6 +80,7 @@ def _tow(
     tows: list[bool],
     target_s: float,
     alone: Container[int],
+    known: int,
 ) -> None:
     missing: dict[int, list[int]] = {}
     """Child to the rows of this plan that are its parents so far."""
@@ -90,7 +93,7 @@ def _tow(
         while edge != NIL:
             child = edge_child[edge]
             edge = edge_next[edge]
-            if graph.state[child] != waiting or not tows[graph.spec[child]] or child in alone:
+            if child >= known or graph.state[child] != waiting or not tows[graph.spec[child]] or child in alone:
                 continue
             if graph.pending[child] == 1:
                 parents = [row]  # not entered: a fan-out to a million children stays cheap

@@ -16,7 +16,7 @@ import msgspec
 
 from towline.engine import model
 from towline.engine.ids import NO_ROW
-from towline.engine.model import Ending, Held, LeasedJob, Log, Plain, Pull
+from towline.engine.model import Ending, Held, Identity, LeasedJob, Log, Plain, Pull
 
 FLUSH_S = 0.03
 """Outcomes wait at most this long for company."""
@@ -25,19 +25,6 @@ REPORT_S = 0.001
 """Outcomes that others wait for go at once, but not more often than this."""
 
 FLUSH_BYTES = 1 << 20
-
-
-class Identity(NamedTuple):
-    """Who the worker is, for the roster: enough to prove its death on its own host."""
-
-    worker: str
-    host: str
-    boot_id: str
-    pid_namespace: str
-    pid: int
-    started: float
-    supervisor_pid: int
-    supervisor_started: float
 
 
 class Todo(NamedTuple):
@@ -98,7 +85,7 @@ class WorkerCore:
         for _, kept in self._unacked:
             held += kept
         self._streams += 1
-        return [model.Hello(*self.identity, held, self._streams)]
+        return [model.Hello(**msgspec.structs.asdict(self.identity), held=held, stream=self._streams)]
 
     def disconnected(self) -> None:
         """The stream broke; jobs run on until the deadline."""

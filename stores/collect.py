@@ -27,6 +27,8 @@ from towline.stores.store import Store
 
 BATCH = 1000
 """Keys deleted in one call."""
+ABANDONED_S = 86400.0
+"""An upload that is not complete after so many seconds was left."""
 
 
 async def listed(objects: Objects) -> list[str]:
@@ -95,11 +97,26 @@ async def gc(url: str, *, dry_run: bool = False) -> list[str]:
 
     Raises as `replay.load` does.
     """
-    objects = (await Store.open(url)).objects
-    keys = await listed(objects)
-    loaded = await replay.load(url)
-    doomed = await asyncio.to_thread(orphans, keys, loaded.core.ledger)
+    store = await Store.open(url)
+    try:
+        keys = await listed(store.objects)
+        loaded = await replay.load(url)
+        await loaded.store.close()
+        doomed = await asyncio.to_thread(orphans, keys, loaded.core.ledger)
+        if not dry_run:
+            for start in range(0, len(doomed), BATCH):
+                await store.objects.delete_many(doomed[start : start + BATCH])
+        return doomed
+    finally:
+        await store.close()
+
+
+async def abandoned(objects: Objects, *, now: float, dry_run: bool = False) -> list[str]:
+    """Drop uploads that were begun and left (or only name them); `now` is the wall clock in seconds.
+
+    Whoever still works on one that is older than ABANDONED_S fails cleanly.
+    """
+    left = [upload async for upload in objects.unfinished() if upload.started < now - ABANDONED_S]
     if not dry_run:
-        for start in range(0, len(doomed), BATCH):
-            await objects.delete_many(doomed[start : start + BATCH])
-    return doomed
+        await objects.abort(left)
+    return [upload.key for upload in left]

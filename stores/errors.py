@@ -15,6 +15,8 @@ TowlineError
         ├── StoreMissing  nothing to open (a NoStore)
         ├── StoreExists   there is one already
         ├── StoreForeign  the directory holds something else
+        ├── StoreDestroyed  its destruction has begun
+        ├── StoreMoving   a migration to here has not been finished
         ├── StoreNewer    written by a later version of towline (a NewerFormat)
         └── StoreLocked   a living leader holds it
 """
@@ -33,11 +35,13 @@ __all__ = [
     "ObjectsError",
     "PreconditionFailed",
     "SegmentGone",
+    "StoreDestroyed",
     "StoreError",
     "StoreExists",
     "StoreForeign",
     "StoreLocked",
     "StoreMissing",
+    "StoreMoving",
     "StoreNewer",
     "WriterBroken",
 ]
@@ -95,6 +99,24 @@ class StoreForeign(StoreError):
     def at(cls, url: str, found: str) -> StoreForeign:
         """The sentence for this place, with the name of what lies there."""
         return cls(f"{url} is not a towline store: {found} lies there, but no towline.json; choose a new or empty directory")
+
+
+class StoreDestroyed(StoreError, NoStore):
+    """Parts of it are gone."""
+
+    @classmethod
+    def at(cls, url: str) -> StoreDestroyed:
+        """The sentence for this place."""
+        return cls(f"the store at {url} is being destroyed: finish that by `towline store destroy {url}`")
+
+
+class StoreMoving(StoreError, NoStore):
+    """Parts of it are not there yet."""
+
+    @classmethod
+    def at(cls, url: str) -> StoreMoving:
+        """The sentence for this place."""
+        return cls(f"a migration to {url} has not been finished: run the same `towline store migrate` again")
 
 
 class StoreNewer(StoreError, NewerFormat):

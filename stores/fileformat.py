@@ -124,48 +124,114 @@ class Opened(NamedTuple):
 _decode = msgspec.msgpack.Decoder(Footer).decode
 
 
-def unseal(data: Buffer, sealed: Sealed, name: str) -> Opened:
-    """The parts of a whole file object. CorruptionError names the object and the offset of what is wrong."""
-    footer = read_footer(data, sealed, name)
-    body = sealed.size - TAIL.size - _footer_bytes(data)
-    check_parts(data, footer, body, name)
+def unseal(data: Buffer, sealed: Sealed, name: str, *, proved: bool = False) -> Opened:
+    """The parts of a whole file object. CorruptionError names the object and the offset of what is wrong.
+
+    `proved`: the content has been proved before and is not looked at again.
+    """
+    if data.size != sealed.size:
+        raise wrong_size(data.size, sealed, name)
+    footer, body = read_footer(data, sealed, name)
+    if not proved:
+        check_parts(data, footer, body, name)
     return Opened(footer, slices(data, footer, body, name))
 
 
-def _footer_bytes(data: Buffer) -> int:
-    return int(TAIL.unpack_from(data, data.size - TAIL.size)[0])
+def wrong_size(size: int, sealed: Sealed, name: str) -> CorruptionError:
+    """What to raise when there are not as many bytes as there should be."""
+    return CorruptionError(f"{name}: it has {size} bytes, {sealed.size} were written, at offset {size}")
 
 
-def read_footer(data: Buffer, sealed: Sealed, name: str) -> Footer:
-    """The footer, proved against what the reference remembers."""
+def end_bytes(end: Buffer, sealed: Sealed, name: str) -> int:
+    """How many bytes footer and tail have, told from the last bytes of the object (`TAIL.size` at least)."""
+    if sealed.size < TAIL.size:
+        raise wrong_size(sealed.size, sealed, name)
+    length, crc, magic = TAIL.unpack_from(end, end.size - TAIL.size)
+    if magic != MAGIC or crc != sealed.crc32c or length > sealed.size - TAIL.size:
+        raise CorruptionError(f"{name}: the tail of the file is damaged, at offset {sealed.size - TAIL.size}")
+    return int(length) + TAIL.size
+
+
+def read_footer(end: Buffer, sealed: Sealed, name: str) -> tuple[Footer, int]:
+    """(footer, bytes of content), proved against what the reference remembers, from the last bytes of the object (`end_bytes`
+    of them at least)."""
     import google_crc32c
 
-    if data.size != sealed.size or data.size < TAIL.size:
-        raise CorruptionError(f"{name}: it has {data.size} bytes, {sealed.size} were written, at offset {data.size}")
-    at = data.size - TAIL.size
-    length, crc, magic = TAIL.unpack_from(data, at)
-    if magic != MAGIC or crc != sealed.crc32c or length > at:
-        raise CorruptionError(f"{name}: the tail of the file is damaged, at offset {at}")
-    footer = data.slice(at - length, length)
-    if google_crc32c.value(footer) != crc:
-        raise CorruptionError(f"{name}: the footer of the file is damaged, at offset {at - length}")
+    length = end_bytes(end, sealed, name)
+    at = sealed.size - length
+    footer = end.slice(end.size - length, length - TAIL.size)
+    if google_crc32c.value(footer) != sealed.crc32c:
+        raise CorruptionError(f"{name}: the footer of the file is damaged, at offset {at}")
     try:
-        return _decode(footer)
+        return _decode(footer), at
     except msgspec.MsgspecError as error:
-        raise CorruptionError(f"{name}: the footer of the file cannot be read ({error}), at offset {at - length}") from error
+        raise CorruptionError(f"{name}: the footer of the file cannot be read ({error}), at offset {at}") from error
 
 
-def check_parts(data: Buffer, footer: Footer, body: int, name: str) -> None:
-    """Prove the content, which is the first `body` bytes of `data`."""
-    import google_crc32c
+def check_parts(data: Buffer, footer: Footer, body: int, name: str, start: int = 0, stop: int | None = None) -> None:
+    """Prove the parts that hold the bytes from `start` to `stop` of the content, which is the first `body` bytes of `data`."""
+    begin, end = touched(footer, body, name, start, body if stop is None else stop)
+    prover = Prover(footer, body, name, begin)
+    for at in range(begin, end, footer.part):
+        prover.feed(data.slice(at, min(footer.part, body - at)))
 
+
+def touched(footer: Footer, body: int, name: str, start: int, stop: int) -> tuple[int, int]:
+    """The stretch of the content that must be read to prove these bytes of it: whole parts."""
+    checksums(footer, body, name)
+    if start >= stop:
+        return (0, 0)
+    return start // footer.part * footer.part, min(body, -(-stop // footer.part) * footer.part)
+
+
+def checksums(footer: Footer, body: int, name: str) -> array[int]:
+    """One a part."""
     crcs: array[int] = array("I", footer.crcs)
     if footer.part <= 0 or len(crcs) != -(-body // footer.part):
         raise CorruptionError(f"{name}: the footer has {len(crcs)} checksums for {body} bytes of content, at offset {body}")
-    for number, crc in enumerate(crcs):
-        begin = number * footer.part
-        if google_crc32c.value(data.slice(begin, min(footer.part, body - begin))) != crc:
-            raise CorruptionError(f"{name}: the content is damaged, at offset {begin} or up to {footer.part} bytes later")
+    return crcs
+
+
+class Prover:
+    """Proves content as it comes, in pieces of any size, from the beginning of a part on."""
+
+    def __init__(self, footer: Footer, body: int, name: str, start: int = 0) -> None:
+        self._crcs = checksums(footer, body, name)
+        self._part = footer.part
+        self._body = body
+        self._name = name
+        self._at = start
+        self._crc = 0
+
+    def feed(self, piece: Any) -> None:
+        """The next bytes. CorruptionError when a part that ends in them is not what was written."""
+        import google_crc32c
+        import pyarrow as pa
+
+        buffer = pa.py_buffer(piece)
+        done = 0
+        while done < buffer.size:
+            number = self._at // self._part
+            end = min(self._body, (number + 1) * self._part)
+            some = buffer.slice(done, min(end - self._at, buffer.size - done))
+            if not some.size:
+                raise CorruptionError(f"{self._name}: there is more content than was written, at offset {self._at}")
+            self._crc = google_crc32c.extend(self._crc, some)
+            self._at += some.size
+            done += some.size
+            if self._at == end:
+                self._settle(number)
+
+    def _settle(self, number: int) -> None:
+        if self._crc != self._crcs[number]:
+            begin = number * self._part
+            raise CorruptionError(f"{self._name}: the content is damaged, at offset {begin} or up to {self._part} bytes later")
+        self._crc = 0
+
+    def ended(self, stop: int) -> None:
+        """Everything up to `stop` must have come."""
+        if self._at < stop:
+            raise CorruptionError(f"{self._name}: the content ends too early, at offset {self._at}")
 
 
 def slices(data: Buffer, footer: Footer, body: int, name: str) -> list[Buffer]:

@@ -4,9 +4,10 @@ A key is `files/<owner>/<epoch>-<counter>/<id>`: what an attempt leaves behind w
 only files of attempts that the journal has closed may go (R10, `collect`). A file counts once a committed record holds its
 `FileRef`; before that it is durable but nobody's. Nothing of a failed write is visible.
 
-Workers call the blocking methods from the job's thread: on a local disk these meet no event loop, and what they read is
-memory-mapped, proved once and handed out as read-only Arrow buffers. `store_output` and `load` are the glue between the codec
-and this: what a job returns becomes bytes for a record, inline up to `model.INLINE_LIMIT`, else a stub that holds a FileRef.
+On a local disk nothing meets an event loop, and what is read is memory-mapped, proved once and handed out as read-only Arrow
+buffers; other places are streamed (`remotefiles`), through the node's cache if there is one. Workers call the blocking methods
+from the job's thread. `store_output` and `load` are the glue between the codec and this: what a job returns becomes bytes for a
+record, inline up to `model.INLINE_LIMIT`, else a stub that holds a FileRef.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import asyncio
 import hashlib
 import os
 import re
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import msgspec
@@ -26,13 +28,14 @@ import msgspec
 from towline.engine import codec
 from towline.engine.errors import CorruptionError, UsageError
 from towline.engine.ids import Attempt, pack_uuid
-from towline.stores import fileformat
-from towline.stores.fileformat import PART, Buffer, Opened, Sealed, Sealer
+from towline.stores import background, fileformat, filewriting, remotefiles
+from towline.stores.cache import Cache
+from towline.stores.fileformat import Buffer, Footer, Opened, Sealed
+from towline.stores.filewriting import Writing
 from towline.stores.objects.base import ABSENT, Objects, check_key
 from towline.stores.objects.local import LocalObjects
+from towline.stores.objects.streaming import in_thread
 from towline.stores.objects.syscalls import mapped
-
-T = TypeVar("T")
 
 PREFIX = "files/"
 SHARED = "shared"
@@ -84,21 +87,28 @@ def parse_key(key: str) -> Key | None:
 
 
 class Files:
-    """The files of a store. Safe to use from several threads."""
+    """The files of a store. Safe to use from several threads and event loops.
 
-    def __init__(self, objects: Objects) -> None:
+    Memory stays bounded whatever the size of a file: some parts of 8 MiB. Only values are held whole, and once.
+    """
+
+    def __init__(self, objects: Objects, *, cache: Cache | None = None) -> None:
+        """`cache`: where this node keeps what it has read from afar; a local disk needs none, and then it is not used."""
         self._objects = objects
         self._local = objects if isinstance(objects, LocalObjects) else None
+        self._cache = None if self._local else cache
 
     # ------------------------------------------------------------------------------------------------------- values
 
     async def put_value(self, key: str, header: bytes, buffers: Sequence[Any] = ()) -> FileRef:
         """Write a value that `codec.split` took apart. Raises ObjectsError; then nothing is visible."""
-        return await self._write(key, _value(header, buffers))
+        return await self._write(key, partial(filewriting.of_value, header, buffers), blocking=False)
 
     def put_value_sync(self, key: str, header: bytes, buffers: Sequence[Any] = ()) -> FileRef:
         """As `put_value`, for threads without an event loop."""
-        return self._write_sync(key, _value(header, buffers))
+        if self._local is not None:
+            return _write_locally(self._local, key, filewriting.of_value(header, buffers))
+        return background.run(self.put_value(key, header, buffers))
 
     async def get_value(self, ref: FileRef) -> tuple[bytes, list[Buffer]]:
         """Header and buffers: read-only Arrow buffers, memory-mapped on a local disk (valid even after the file is deleted).
@@ -118,113 +128,156 @@ class Files:
 
         UsageError if the path is no regular file that can be read.
         """
-        return await self._write(key, _from_disk(Path(path)))
+        return await self._write(key, partial(filewriting.of_file, Path(path)), blocking=True)
 
     def put_file_sync(self, key: str, path: str | os.PathLike[str]) -> FileRef:
         """As `put_file`, for threads without an event loop."""
-        return self._write_sync(key, _from_disk(Path(path)))
+        if self._local is not None:
+            return _write_locally(self._local, key, filewriting.of_file(Path(path)))
+        return background.run(self.put_file(key, path))
 
     async def read_file(self, ref: FileRef, path: str | os.PathLike[str]) -> None:
         """Write the proved content to `path`, replacing what is there, all or nothing; the executable bit is kept."""
-        opened = await self._read(ref)
-        await asyncio.to_thread(_to_disk, opened, Path(path))
+        target = _Target(Path(path))
+        try:
+            opened = await self._at_hand(ref)
+            if opened is not None:
+                await in_thread(_fill, target, opened, self._name(ref))
+            else:
+                await remotefiles.copy_file(self._objects, _file_key(ref.key), _sealed(ref), self._name(ref), target.open)
+            await in_thread(target.publish)
+        finally:
+            await in_thread(target.drop)
 
     def read_file_sync(self, ref: FileRef, path: str | os.PathLike[str]) -> None:
         """As `read_file`, for threads without an event loop."""
-        _to_disk(self._read_sync(ref), Path(path))
+        if self._local is None:
+            return background.run(self.read_file(ref, path))
+        target = _Target(Path(path))
+        try:
+            _fill(target, self._mapped(self._local, ref), self._name(ref))
+            target.publish()
+        finally:
+            target.drop()
+
+    async def read_range(self, ref: FileRef, start: int, length: int) -> bytes:
+        """Bytes of a file's content from `start` on, at most `length` of them (fewer at the end). Only the parts of 8 MiB that
+        hold them are read and proved.
+
+        Raises as `get_value` does; UsageError if it is no file.
+        """
+        if start < 0 or length < 0:
+            raise UsageError(f"a range of {length} bytes from {start} on cannot be read: neither may be negative")
+        key, name = _file_key(ref.key), self._name(ref)
+        if self._local is not None:
+            return await in_thread(_range_of, _map(self._local.root / key), _sealed(ref), name, start, length)
+        found = await in_thread(self._cache.find, ref.key, _sealed(ref), name) if self._cache else None
+        if found is not None:
+            content = remotefiles.the_file(found, name)
+            return await in_thread(lambda: bytes(content[start : start + length]))
+        return await remotefiles.read_range(self._objects, key, _sealed(ref), name, start, length)
+
+    def read_range_sync(self, ref: FileRef, start: int, length: int) -> bytes:
+        """As `read_range`, for threads without an event loop."""
+        if self._local is not None and start >= 0 <= length:
+            return _range_of(_map(self._local.root / _file_key(ref.key)), _sealed(ref), self._name(ref), start, length)
+        return background.run(self.read_range(ref, start, length))
 
     # ------------------------------------------------------------------------------------------------------ the bytes
 
-    async def _write(self, key: str, content: Writing) -> FileRef:
+    async def _write(self, key: str, begin: Callable[[], Writing], *, blocking: bool) -> FileRef:
         if self._local is not None:
-            return await asyncio.to_thread(self._write_sync, key, content)
-        pieces = await asyncio.to_thread(lambda: list(content.pieces()))
-        await self._objects.put(_file_key(key), pieces, ABSENT)
-        return content.ref(key)
-
-    def _write_sync(self, key: str, content: Writing) -> FileRef:
-        if self._local is None:
-            return _blocking(self._write(key, content))
-        self._local.put_blocking(_file_key(key), ([piece] for piece in content.pieces()), ABSENT)
-        return content.ref(key)
+            local = self._local
+            return await asyncio.to_thread(lambda: _write_locally(local, key, begin()))
+        return FileRef(key, *await remotefiles.write(self._objects, _file_key(key), begin, blocking=blocking))
 
     async def _read(self, ref: FileRef) -> Opened:
-        if self._local is not None:
-            return await asyncio.to_thread(self._read_sync, ref)
-        import pyarrow as pa
+        opened = await self._at_hand(ref)
+        if opened is not None:
+            return opened
+        return await remotefiles.read(self._objects, _file_key(ref.key), _sealed(ref), self._name(ref))
 
-        data = await self._objects.get(_file_key(ref.key))
-        return await asyncio.to_thread(self._unseal, pa.py_buffer(data), ref)
+    async def _at_hand(self, ref: FileRef) -> Opened | None:
+        """The whole file on a disk of this node, fetched to its cache if need be; None where there is none for it."""
+        if self._local is not None:
+            return await asyncio.to_thread(self._mapped, self._local, ref)
+        if self._cache is None:
+            return None
+        key, sealed, name = _file_key(ref.key), _sealed(ref), self._name(ref)
+        return await self._cache.fetched(key, sealed, name, partial(remotefiles.copy_object, self._objects, key, sealed, name))
 
     def _read_sync(self, ref: FileRef) -> Opened:
-        if self._local is None:
-            return _blocking(self._read(ref))
-        return self._unseal(_map(self._local, ref), ref)
+        if self._local is not None:
+            return self._mapped(self._local, ref)
+        if self._cache is not None:
+            found = self._cache.find(_file_key(ref.key), _sealed(ref), self._name(ref))
+            if found is not None:
+                return found
+        return background.run(self._read(ref))
 
-    def _unseal(self, data: Buffer, ref: FileRef) -> Opened:
-        return fileformat.unseal(data, Sealed(ref.size, ref.crc32c), f"{self._objects.url}/{ref.key}")
+    def _mapped(self, local: LocalObjects, ref: FileRef) -> Opened:
+        return fileformat.unseal(_map(local.root / _file_key(ref.key)), _sealed(ref), self._name(ref))
 
-
-class Writing:
-    """Content on its way into a file object: pieces first, then the reference."""
-
-    def __init__(self, buffers: Iterable[Iterable[Any]], **footer: Any) -> None:
-        self._buffers = buffers
-        self._footer = footer
-        self._sealed: Sealed | None = None
-
-    def pieces(self) -> Iterator[bytes | memoryview]:
-        """Everything to be written, in order; memory holds one piece of a file at a time."""
-        sealer = Sealer()
-        for buffer in self._buffers:
-            yield from sealer.add(buffer)
-        tail, self._sealed = sealer.finish(**self._footer)
-        yield tail
-
-    def ref(self, key: str) -> FileRef:
-        """What to remember, once all pieces are written."""
-        assert self._sealed is not None
-        return FileRef(key, *self._sealed)
+    def _name(self, ref: FileRef) -> str:
+        return f"{self._objects.url}/{ref.key}"
 
 
-def _value(header: bytes, buffers: Sequence[Any]) -> Writing:
-    return Writing([[buffer] for buffer in buffers], kind="value", header=bytes(header))
+def _sealed(ref: FileRef) -> Sealed:
+    return Sealed(ref.size, ref.crc32c)
 
 
-def _from_disk(path: Path) -> Writing:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be stored: {error.strerror}") from error
-    if not path.is_file():
-        raise UsageError(f"{path} cannot be stored: it is no regular file")
-    return Writing([_chunks(path)], kind="file", executable=bool(status.st_mode & 0o111), name=path.name)
+def _write_locally(local: LocalObjects, key: str, writing: Writing) -> FileRef:
+    local.put_blocking(_file_key(key), ([piece] for piece in writing.pieces()), ABSENT)
+    assert writing.sealed is not None
+    return FileRef(key, *writing.sealed)
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
-    # read, not mapped: somebody may cut the file short meanwhile, and that must not be a SIGBUS
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(PART):
-                yield chunk
-    except OSError as error:
-        raise UsageError(f"{path} cannot be stored: {error.strerror}") from error
+class _Target:
+    """A file of this machine that appears whole or not at all. Its methods block; `drop` must be called in the end."""
 
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._temp = path.with_name(f".{path.name[:200]}.{uuid4().hex[:8]}")
+        self._fd = -1
+        self._at = 0
 
-def _to_disk(opened: Opened, path: Path) -> None:
-    if opened.footer.kind != "file" or len(opened.buffers) != 1:
-        raise UsageError(f"{path} cannot be written: the stored content is a value, not a file")
-    temp = path.with_name(f".{path.name[:200]}.{uuid4().hex[:8]}")
-    with mapped("write", str(path)):
-        try:
-            fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o777 if opened.footer.executable else 0o666)
-            with os.fdopen(fd, "wb") as file:
-                file.write(opened.buffers[0])
-            temp.replace(path)
-        except BaseException:
+    def open(self, footer: Footer) -> Callable[[Any], None]:
+        """Make the temp file; returns what takes its bytes."""
+        with mapped("write", str(self._path)):
+            mode = 0o777 if footer.executable else 0o666
+            self._fd = os.open(self._temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        return self._add
+
+    def _add(self, piece: Any) -> None:
+        with mapped("write", str(self._path)):
+            self._at += remotefiles.pwrite_all(self._fd, piece, self._at)
+
+    def publish(self) -> None:
+        """Give it its name."""
+        with mapped("write", str(self._path)):
+            self._temp.replace(self._path)
+
+    def drop(self) -> None:
+        """Close it; what has not been published is gone."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
             with suppress(OSError):
-                temp.unlink()
-            raise
+                self._temp.unlink()
+
+
+def _fill(target: _Target, opened: Opened, name: str) -> None:
+    content = remotefiles.the_file(opened, name)
+    target.open(opened.footer)(content)
+
+
+def _range_of(data: Buffer, sealed: Sealed, name: str, start: int, length: int) -> bytes:
+    if data.size != sealed.size:
+        raise fileformat.wrong_size(data.size, sealed, name)
+    footer, body = fileformat.read_footer(data, sealed, name)
+    stop = min(start + length, remotefiles.length_of_file(footer, body, name))
+    fileformat.check_parts(data, footer, body, name, start, stop)
+    return bytes(memoryview(data)[start : max(start, stop)])
 
 
 def _as_value(opened: Opened) -> tuple[bytes, list[Buffer]]:
@@ -233,10 +286,9 @@ def _as_value(opened: Opened) -> tuple[bytes, list[Buffer]]:
     return opened.footer.header, list(opened.buffers)
 
 
-def _map(local: LocalObjects, ref: FileRef) -> Buffer:
+def _map(path: Path) -> Buffer:
     import pyarrow as pa
 
-    path = local.root / _file_key(ref.key)
     with mapped("read", str(path)), pa.memory_map(str(path), "r") as file:
         return file.read_buffer()
 
@@ -246,16 +298,6 @@ def _file_key(key: str) -> str:
     if not parse_key(check_key(key)):
         raise UsageError(f"{key!r} is not the key of a file")
     return key
-
-
-def _blocking(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine from a thread without a loop (an async job's thread has one, and must use the async methods)."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    work.close()
-    raise RuntimeError("a blocking file call inside an event loop: await the async method instead")
 
 
 # ------------------------------------------------------------------------------------------------ outputs of jobs

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import unquote
 
-from towline.engine.errors import UsageError
 from towline.stores.errors import LocatorError
 
 if TYPE_CHECKING:
     from towline.stores.objects.base import Objects
     from towline.stores.objects.memory import MemoryObjects
+    from towline.stores.objects.s3_encryption import Encryption
 
 Kind = Literal["file", "memory", "s3", "gs"]
 
@@ -126,8 +126,11 @@ def _cloud(text: str, kind: Kind, bucket: str, prefix: str, region: str = "", pr
     return Place(kind, bucket=bucket, prefix=prefix, region=region, project=project)
 
 
-def open_objects(locator: str | os.PathLike[str] | Place) -> Objects:
-    """The objects at a place. Nothing is created or looked at yet. UsageError where this version cannot open the kind."""
+def open_objects(locator: str | os.PathLike[str] | Place, encryption: Encryption | None = None) -> Objects:
+    """The objects at a place. Nothing is created or looked at yet. UsageError where a key for its encryption cannot be read.
+
+    `encryption` of a bucket, where the environment does not say it (`Encryption.of_environment`).
+    """
     place = locator if isinstance(locator, Place) else parse(locator)
     match place.kind:
         case "file":
@@ -138,5 +141,16 @@ def open_objects(locator: str | os.PathLike[str] | Place) -> Objects:
             from towline.stores.objects.memory import MemoryObjects
 
             return _memories.setdefault(place.name, MemoryObjects(name=place.url))
-        case _:
-            raise UsageError(f"{place.url} cannot be opened: this version of towline opens local directories only")
+        case "gs":
+            from towline.stores.objects.gcs import GcsObjects
+            from towline.stores.objects.s3_encryption import Encryption
+
+            encryption = encryption or Encryption.of_environment()
+            return GcsObjects(place.bucket, place.prefix, project=place.project or None, encryption=encryption)
+        case "s3":
+            from towline.stores.objects.s3 import S3Objects
+            from towline.stores.objects.s3_client import Access
+            from towline.stores.objects.s3_encryption import Encryption
+
+            access = Access(region=place.region or None)
+            return S3Objects(place.bucket, place.prefix, access=access, encryption=encryption or Encryption.of_environment())

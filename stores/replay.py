@@ -60,6 +60,7 @@ async def load(url: str) -> Loaded:
     store = await Store.open(url)
     reader = await JournalReader.open(store.objects)
     core = await restore(store, reader)
+    reader.let_go()
     await asyncio.to_thread(core.settle)
     return Loaded(core, reader, store)
 

@@ -20,8 +20,10 @@ import json
 import os
 import re
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -42,7 +44,8 @@ PREFIX = "snapshots/"
 BATCH_RECORDS = 2048
 BATCH_BYTES = 4 << 20
 """How much of the journal is folded in one go in a thread, while the event loop answers others."""
-_LOOKS = 5
+PIECE_BYTES = 8 << 20
+"""A larger snapshot goes to a bucket in pieces of this size."""
 _shape = re.compile(r"snapshots/(\d{20})-[0-9a-f]{16}\.arrow").fullmatch
 _TAG = b"\xabsnapshotted"
 """How the encoded record begins, behind the byte that says how many fields it has."""
@@ -84,43 +87,49 @@ async def believed(objects: Objects, reader: JournalReader) -> Made | None:
         assert seq is not None
         if seq >= end:
             continue  # nothing that this reader knows can name it
-        named.update(await _named(reader, seq, end))
+        await _name(reader, seq, end, key, named)
         end = seq
         if key in named:
             return Made(seq, key, named[key])
     return None
 
 
-async def _named(reader: JournalReader, start: int, end: int) -> dict[str, str]:
-    """Key to digest of the snapshots that the records from `start` up to `end` name."""
-    found = {}
-    async for seq, payload in reader.records(start):
-        if seq >= end:
-            break
-        if payload[1 : 1 + len(_TAG)] == _TAG:
-            record = model.decode_record(payload)
-            assert isinstance(record, model.Snapshotted)
-            found[record.key] = record.digest
-    return found
+async def _name(reader: JournalReader, start: int, end: int, wanted: str, named: dict[str, str]) -> None:
+    """Add key and digest of the snapshots that the records from `start` up to `end` name; enough once `wanted` is found."""
+    records = reader.records(start)
+    try:
+        async for seq, payload in records:
+            if seq >= end or wanted in named:
+                break
+            if payload[1 : 1 + len(_TAG)] == _TAG:
+                record = model.decode_record(payload)
+                assert isinstance(record, model.Snapshotted)
+                named[record.key] = record.digest
+    finally:
+        await records.aclose()
 
 
 async def read(objects: Objects, made: Made) -> Image:
     """The image in a believed snapshot, proved against its digest. NotFound if it was pruned meanwhile."""
     if isinstance(objects, LocalObjects):
-        return await asyncio.to_thread(_read_mapped, objects, made)
-    data = await objects.get(made.key)
-    return await asyncio.to_thread(image_from, data, made, f"{objects.url}/{made.key}")
+        path = objects.root / made.key
+        return await asyncio.to_thread(_read_mapped, path, made, str(path))
+    # it may be larger than memory should be: through a file without a name for others, which is mapped like a local one
+    with tempfile.NamedTemporaryFile(prefix="towline-snapshot-") as file:
+        async for piece in objects.download(made.key):
+            await asyncio.to_thread(file.write, piece)
+        file.flush()
+        return await asyncio.to_thread(_read_mapped, Path(file.name), made, f"{objects.url}/{made.key}")
 
 
-def _read_mapped(objects: LocalObjects, made: Made) -> Image:
+def _read_mapped(path: Path, made: Made, name: str) -> Image:
     import pyarrow as pa
 
-    path = objects.root / made.key
     try:
         with pa.memory_map(str(path), "r") as file:
-            return image_from(file.read_buffer(), made, str(path))
+            return image_from(file.read_buffer(), made, name)
     except FileNotFoundError as error:
-        raise NotFound(f"{path} does not exist") from error
+        raise NotFound(f"{name} does not exist") from error
 
 
 def image_from(data: Any, made: Made, name: str) -> Image:
@@ -201,6 +210,10 @@ async def make(store: Store | str, upto_seq: int | None = None, *, grace_s: floa
     old = await believed(objects, reader)
     if old is not None and old.seq >= upto:
         return old
+    if not objects.appendable:
+        # the small segments first: what is read from the part is a few requests instead of one for each of them
+        await parts.make_part(objects, reader, upto)
+        await reader.take_parts()
     ledger = ledger_from(await read(objects, old)) if old is not None else Ledger()
     await fold(reader, ledger.next_seq, upto, lambda seq, payload: ledger.apply(seq, payload, model.decode_record(payload)))
     made = await _write(objects, await asyncio.to_thread(image_of, ledger))
@@ -213,9 +226,18 @@ async def _write(objects: Objects, image: Image) -> Made:
     data = await asyncio.to_thread(image_bytes, image)
     digest = await asyncio.to_thread(digest_of, data)
     made = Made(image.seq, f"{PREFIX}{image.seq:020d}-{digest[:16]}.arrow", digest)
+    whole = memoryview(data)
     with suppress(PreconditionFailed):  # the key names the content: what is there is this very file
-        await objects.put(made.key, [memoryview(data)], ABSENT)
+        if len(whole) <= PIECE_BYTES or isinstance(objects, LocalObjects):
+            await objects.put(made.key, [whole], ABSENT)
+        else:
+            await objects.upload(made.key, _sliced(whole), ABSENT)
     return made
+
+
+async def _sliced(whole: memoryview) -> AsyncIterator[memoryview]:
+    for start in range(0, len(whole), PIECE_BYTES):
+        yield whole[start : start + PIECE_BYTES]
 
 
 async def tidy(objects: Objects, reader: JournalReader, old: Made, new: Made, grace_s: float) -> None:

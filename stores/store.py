@@ -12,25 +12,32 @@ import asyncio
 import json
 import os
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import msgspec
 
 from towline.engine.errors import CorruptionError
-from towline.stores.errors import StoreExists, StoreForeign, StoreMissing, StoreNewer
+from towline.stores.errors import StoreDestroyed, StoreExists, StoreForeign, StoreMissing, StoreMoving, StoreNewer
 from towline.stores.files import Files
-from towline.stores.locate import Place, open_objects, parse
+from towline.stores.locate import open_objects, parse
 from towline.stores.objects.base import ABSENT, NotFound, Objects, ObjectsError, PreconditionFailed
 from towline.stores.objects.local import LocalObjects
+from towline.stores.objects.memory import MemoryObjects
+from towline.stores.objects.probe import PREFIX, probe
+
+if TYPE_CHECKING:
+    from towline.stores.objects.s3_encryption import Encryption
 
 FORMAT = 1
 """Of the store as a whole; a reader refuses higher ones."""
 MARK = "towline.json"
 ENDPOINT = "leader.json"
+MOVING = "migrating.json"
+"""Stands at the destination of a migration until `towline.json` does (`stores.migrate`)."""
 
 
-class Mark(msgspec.Struct, frozen=True):
+class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
     """What `towline.json` says."""
 
     format: int
@@ -38,6 +45,8 @@ class Mark(msgspec.Struct, frozen=True):
     """uuid, minted once."""
     towline: str
     """Version that made it."""
+    destroyed: bool = False
+    """Its destruction has begun: what is left is no store any more."""
 
 
 class Store:
@@ -51,31 +60,54 @@ class Store:
 
     @classmethod
     async def open(
-        cls, url: str | os.PathLike[str], *, create: bool = False, exclusive: bool = False, uuid: str | None = None
+        cls,
+        url: str | os.PathLike[str],
+        *,
+        create: bool = False,
+        exclusive: bool = False,
+        uuid: str | None = None,
+        encryption: Encryption | None = None,
     ) -> Store:
         """The store at this locator; with `create`, made where there is none (with this uuid, or a new one).
 
+        `encryption` of a bucket: see `locate.open_objects`.
+
         Raises:
-            LocatorError, UsageError: the locator names no place, or one that this version cannot open.
+            LocatorError: the locator names no place.
+            UsageError: with `create`, a bucket that does not honour conditional writes.
             StoreMissing: nothing is there, and `create` was not given.
             StoreForeign: something else is there.
+            StoreDestroyed, StoreMoving: a store that is on its way out, or in.
             StoreNewer: written by a later towline.
             StoreExists: with `create` and `exclusive`, where there is a store already.
         """
-        place = parse(url)
-        objects = open_objects(place)
+        objects = open_objects(parse(url), encryption)
+        try:
+            return await cls._open(objects, create, exclusive, uuid)
+        except BaseException:
+            await objects.close()
+            raise
+
+    @classmethod
+    async def _open(cls, objects: Objects, create: bool, exclusive: bool, uuid: str | None) -> Store:
         mark = await _read_mark(objects)
         if mark is not None:
             if create and exclusive:
                 raise StoreExists.at(objects.url)
             return cls(objects, mark)
-        foreign = await _foreign(place, objects)
-        if foreign is None and create:
+        found = await foreign(objects)
+        if found is None and create:
+            if not isinstance(objects, LocalObjects | MemoryObjects):
+                await probe(objects)  # UsageError: a bucket that does not honour conditional writes is entrusted with nothing
             return cls(objects, await _create(objects, uuid or str(uuid4()), exclusive))
         # another process may have made it a store between the two looks
         if mark := await _read_mark(objects):
+            if create and exclusive:
+                raise StoreExists.at(objects.url)
             return cls(objects, mark)
-        raise StoreMissing.at(objects.url) if foreign is None else StoreForeign.at(objects.url, foreign)
+        if found is None:
+            raise StoreMissing.at(objects.url)
+        raise StoreMoving.at(objects.url) if await _is_moving(objects) else StoreForeign.at(objects.url, found)
 
     @cached_property
     def files(self) -> Files:
@@ -110,6 +142,14 @@ class Store:
             pass
 
 
+async def _is_moving(objects: Objects) -> bool:
+    try:
+        await objects.head(MOVING)
+    except ObjectsError:
+        return False
+    return True
+
+
 async def _read_mark(objects: Objects) -> Mark | None:
     try:
         data = await objects.get(MARK)
@@ -129,9 +169,21 @@ def read_mark(data: bytes, url: str) -> Mark:
     if said["format"] > FORMAT:
         raise StoreNewer.at(url, said["format"], FORMAT, str(said.get("towline", "of unknown version")))
     try:
-        return msgspec.convert(said, Mark)
+        mark = msgspec.convert(said, Mark)
     except msgspec.ValidationError as error:
         raise CorruptionError(f"{url}/{MARK}: {error}, at offset 0") from error
+    if mark.destroyed:
+        raise StoreDestroyed.at(url)
+    return mark
+
+
+def doomed(data: bytes) -> bytes:
+    """`towline.json` of a store that is being destroyed, whatever state its own is in."""
+    try:
+        said = json.loads(data)
+    except ValueError:
+        said = {}
+    return json.dumps({"format": FORMAT, **(said if isinstance(said, dict) else {}), "destroyed": True}).encode() + b"\n"
 
 
 async def _create(objects: Objects, uuid: str, exclusive: bool) -> Mark:
@@ -145,12 +197,13 @@ async def _create(objects: Objects, uuid: str, exclusive: bool) -> Mark:
     return mark
 
 
-async def _foreign(place: Place, objects: Objects) -> str | None:
-    """The name of something that lies at the place and is not ours; None: it is free."""
-    if place.kind == "file" and isinstance(objects, LocalObjects):
+async def foreign(objects: Objects) -> str | None:
+    """The name of something that lies at a place that is no store; None: it is free."""
+    if isinstance(objects, LocalObjects):
         return await asyncio.to_thread(_foreign_entry, objects)
     async for meta in objects.list():
-        return meta.key
+        if not meta.key.startswith(PREFIX):  # a probe may be under way, or have died
+            return meta.key
     return None
 
 
@@ -165,6 +218,14 @@ def _foreign_entry(objects: LocalObjects) -> str | None:
     except PermissionError as error:
         raise ObjectsError(f"cannot list {objects.url}: permission denied; run as the user that owns the store") from error
     return next((name for name in names if name not in OWN), None)
+
+
+_ours = ("journal/", "parts/", "snapshots/", "files/", "clock/", "table/", "blobs/")
+
+
+def is_ours(key: str) -> bool:
+    """Does a store write objects of this key? Whatever else lies in the same place is never copied or deleted."""
+    return key.startswith(_ours) or key in (MARK, ENDPOINT, MOVING)
 
 
 OWN = frozenset({".tmp", ".lock"})

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+# fixtures, by being here
+from tests.kit.gcs_servers import gcs, plain_gcs  # noqa: F401 - a fixture is used by its name
+from tests.kit.servers import ceph, moto, swift  # noqa: F401 - a fixture is used by its name
+
 
 @pytest.fixture(autouse=True)
 def own_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What the commands share: how a store is named."""
+"""What the commands share: how a store is named, and sizes for people."""
 
 from __future__ import annotations
 
@@ -22,3 +22,13 @@ def named(argument: str | None, option: str | None) -> str:
     if not store:
         raise UsageError("no store was named: give its path, --store, or set TOWLINE_STORE")
     return store
+
+
+def size(count: int) -> str:
+    """Bytes for people: `512 B`, `1.5 MiB`."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"

@@ -73,7 +73,7 @@ def _root(
 
 def build() -> typer.Typer:
     """All commands. Their modules load what they need when they are called, so that `--help` is quick."""
-    from towline.cli import logs, run, status, store
+    from towline.cli import content, housekeeping, logs, run, status, store, transfer
 
     app = typer.Typer(
         name="towline", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, epilog=EXIT_CODES
@@ -84,9 +84,14 @@ def build() -> typer.Typer:
     app.command("resume", **options)(spoken(run.resume))
     app.command("status", **options)(spoken(status.status))
     app.command("logs", **options)(spoken(logs.logs))
-    group = typer.Typer(no_args_is_help=True, help="Look at a store itself.")
-    group.command("verify", **options)(spoken(store.verify))
-    group.command("info", **options)(spoken(store.info))
+    group = typer.Typer(no_args_is_help=True, help="Look at a store itself, move it, tidy it up, end it.")
+    for command in (
+        store.verify, store.info, content.du, content.ls, content.cat,
+        housekeeping.migrate, housekeeping.gc, housekeeping.kill, housekeeping.destroy,
+    ):  # fmt: skip
+        group.command(command.__name__, **options)(spoken(command))
+    group.command("import", **options)(spoken(transfer.import_))
+    group.command("export", **options)(spoken(transfer.export))
     app.add_typer(group, name="store")
     return app
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from towline.cli.common import JsonOption, StoreArgument, StoreOption, named
+from towline.cli.common import JsonOption, StoreArgument, StoreOption, named, size
 
 if TYPE_CHECKING:
     from towline.stores.journal.verify import Report
@@ -70,13 +70,3 @@ async def _verified(url: str) -> Report:
         return await prove(opened.objects)
     finally:
         await opened.close()
-
-
-def size(count: int) -> str:
-    """Bytes for people: `512 B`, `1.5 MiB`."""
-    amount = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"

@@ -13,12 +13,11 @@ from copy import deepcopy
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from towline.engine.authoring import updates
 from towline.engine.authoring.collecting import COLLECTED, collecting, contains_flow_or_job, outputs_for_jobs
-from towline.engine.authoring.config import JobConfig
 from towline.engine.authoring.job import Job
 from towline.engine.authoring.maker import Maker
 from towline.engine.authoring.reference import find_and_get_references
+from towline.engine.authoring.updates import Updatable
 from towline.engine.authoring.uuids import new_uuid
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class JobOrder(StrEnum):
     """As they stand: each waits for the one before it."""
 
 
-class Flow:
+class Flow(Updatable):
     """Jobs and flows, in `order`, with an `output` made of references to outputs of theirs."""
 
     def __init__(
@@ -95,7 +94,7 @@ class Flow:
     @property
     def job_uuids(self) -> tuple[str, ...]:
         """uuids of all jobs, those of nested flows included, in order."""
-        return tuple(job.uuid for job in self.walk() if isinstance(job, Job))
+        return tuple(job.uuid for job in self._jobs())
 
     @property
     def all_uuids(self) -> tuple[str, ...]:
@@ -207,73 +206,12 @@ class Flow:
             old = tuple(member._hosts)
             member._hosts = lengthened.setdefault(old, (*added, *old) if prepend else (*old, *added))
 
-    def update_kwargs(
-        self,
-        update: dict[str, Any],
-        name_filter: str | None = None,
-        function_filter: Callable[..., Any] | None = None,
-        dict_mod: bool = False,
-    ) -> None:
-        """Job.update_kwargs for every job inside."""
-        for member in self._members:
-            member.update_kwargs(update, name_filter, function_filter, dict_mod)
+    def _jobs(self) -> Iterator[Job]:
+        return (member for member in self.walk() if isinstance(member, Job))
 
-    def update_maker_kwargs(
-        self,
-        update: dict[str, Any],
-        name_filter: str | None = None,
-        class_filter: type[Maker] | Maker | None = None,
-        nested: bool = True,
-        dict_mod: bool = False,
-    ) -> None:
-        """Job.update_maker_kwargs for every job inside."""
-        for member in self._members:
-            member.update_maker_kwargs(update, name_filter, class_filter, nested, dict_mod)
-
-    def append_name(self, append_str: str, prepend: bool = False, dynamic: bool = True) -> None:
-        """Lengthen the names of this flow and of all inside."""
-        self.name = append_str + self.name if prepend else self.name + append_str
-        for member in self._members:
-            member.append_name(append_str, prepend, dynamic)
-
-    def update_metadata(
-        self,
-        update: dict[str, Any],
-        name_filter: str | None = None,
-        function_filter: Callable[..., Any] | None = None,
-        dict_mod: bool = False,
-        dynamic: bool = True,
-        callback_filter: Callable[[Any], bool] | None = None,
-    ) -> None:
-        """Job.update_metadata for every job inside, and the flow's own metadata unless `callback_filter` says no."""
-        for member in self._members:
-            member.update_metadata(update, name_filter, function_filter, dict_mod, dynamic, callback_filter)
-        if callback_filter is not None and callback_filter(self) is False:
-            return
-        updates.apply(update, self.metadata, dict_mod)
-        if dynamic:
-            self.metadata_updates.append(
-                {
-                    "update": update,
-                    "name_filter": name_filter,
-                    "function_filter": function_filter,
-                    "dict_mod": dict_mod,
-                    "callback_filter": callback_filter,
-                }
-            )
-
-    def update_config(
-        self,
-        config: JobConfig | dict[str, Any],
-        name_filter: str | None = None,
-        function_filter: Callable[..., Any] | None = None,
-        attributes: list[str] | str | None = None,
-        dynamic: bool = True,
-        dict_mod: bool = False,
-    ) -> None:
-        """Job.update_config for every job inside."""
-        for member in self._members:
-            member.update_config(config, name_filter, function_filter, attributes, dynamic, dict_mod)
+    def _flows(self) -> Iterator[Flow]:
+        yield self
+        yield from (member for member in self.walk() if isinstance(member, Flow))
 
     def __len__(self) -> int:
         return len(self._members)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import types
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from towline.engine.authoring import updates
@@ -34,7 +34,7 @@ _LAZY: dict[str, Callable[[], Any]] = {
 }
 
 
-class Job:
+class Job(updates.Updatable):
     """A delayed call of `function`. Usually made by calling a function under `@job`.
 
     Keywords beyond those named are the options of DESIGN section 7 (`retries`, `priority`, ...); any other names an
@@ -206,88 +206,8 @@ class Job:
         job.function_args, job.function_kwargs = resolved
         return job
 
-    def update_kwargs(
-        self,
-        update: dict[str, Any],
-        name_filter: str | None = None,
-        function_filter: Callable[..., Any] | None = None,
-        dict_mod: bool = False,
-    ) -> None:
-        """Change keyword arguments, if the filters (part of the name, the function) match."""
-        if updates.passes(self, name_filter, function_filter):
-            updates.apply(update, self.function_kwargs, dict_mod)
-
-    def update_maker_kwargs(
-        self,
-        update: dict[str, Any],
-        name_filter: str | None = None,
-        class_filter: type[Maker] | Maker | None = None,
-        nested: bool = True,
-        dict_mod: bool = False,
-    ) -> None:
-        """Change settings of the job's maker and, if `nested`, of makers among the arguments."""
-
-        def changed(value: Any) -> Any:
-            return value.update_kwargs(update, name_filter, class_filter, nested, dict_mod) if isinstance(value, Maker) else value
-
-        if self.maker is not None:
-            self.function = getattr(changed(self.maker), self.function.__name__)
-        elif nested:
-            self.function_args = tuple(changed(arg) for arg in self.function_args)
-            self.function_kwargs = {name: changed(arg) for name, arg in self.function_kwargs.items()}
-
-    def append_name(self, append_str: str, prepend: bool = False, dynamic: bool = True) -> None:
-        """Lengthen the name at its end or front; `dynamic`: also those of the jobs that this one makes."""
-        self.name = append_str + self.name if prepend else self.name + append_str
-        if dynamic:
-            self.name_updates.append({"append_str": append_str, "prepend": prepend})
-
-    def update_metadata(
-        self,
-        update: dict[str, Any],
-        name_filter: str | None = None,
-        function_filter: Callable[..., Any] | None = None,
-        dict_mod: bool = False,
-        dynamic: bool = True,
-        callback_filter: Callable[[Any], bool] | None = None,
-    ) -> None:
-        """Change the metadata, if the filters match; `dynamic`: also of the jobs that this one makes."""
-        if dynamic:
-            self.metadata_updates.append(
-                {
-                    "update": update,
-                    "name_filter": name_filter,
-                    "function_filter": function_filter,
-                    "dict_mod": dict_mod,
-                    "callback_filter": callback_filter,
-                }
-            )
-        if updates.passes(self, name_filter, function_filter, callback_filter):
-            updates.apply(update, self.metadata, dict_mod)
-
-    def update_config(
-        self,
-        config: JobConfig | dict[str, Any],
-        name_filter: str | None = None,
-        function_filter: Callable[..., Any] | None = None,
-        attributes: list[str] | str | None = None,
-        dynamic: bool = True,
-        dict_mod: bool = False,
-    ) -> None:
-        """Replace the config, or some attributes of it, if the filters match; `dynamic`: also of the jobs that this one makes."""
-        updates.check_config(config, attributes, dict_mod)
-        if dynamic:
-            self.config_updates.append(
-                {
-                    "config": config,
-                    "name_filter": name_filter,
-                    "function_filter": function_filter,
-                    "attributes": attributes,
-                    "dict_mod": dict_mod,
-                }
-            )
-        if updates.passes(self, name_filter, function_filter):
-            self.config = updates.configured(self.config, config, attributes, dict_mod)
+    def _jobs(self) -> Iterator[Job]:
+        yield self
 
     def __getitem__(self, key: Any) -> OutputReference:
         return self.output[key]

@@ -17,6 +17,7 @@ _ARROW = {
     "RecordBatch": "batch",
     "ChunkedArray": "chunked",
     "Schema": "schema",
+    "Tensor": "tensor",
 }
 
 
@@ -111,6 +112,8 @@ def _arrow(value: Any, packer: Packer, kind: str) -> Ext:
     match kind:
         case "schema":
             return ext(Code.ARROW, [kind, packer.buffer(value.serialize())])
+        case "tensor":
+            return ext(Code.ARROW, [kind, packer.buffer(_ipc_tensor(value)), list(value.dim_names)])
         case "array":
             stored: Any = pa.record_batch([value], names=["0"])
         case "chunked":
@@ -129,15 +132,27 @@ def _ipc(stored: Any) -> Any:
     return sink.getvalue()
 
 
+def _ipc_tensor(tensor: Any) -> Any:
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    pa.ipc.write_tensor(tensor, sink)
+    return sink.getvalue()
+
+
 def read_arrow(payload: list[Any], reader: Reader) -> Any:
     """An Arrow object; its columns lie on the buffer that it was read from."""
     import pyarrow as pa
 
-    kind, data = payload
+    kind, data, *names = payload
     source = pa.py_buffer(data)
     match kind:
         case "schema":
             return pa.ipc.read_schema(source)
+        case "tensor":
+            made = pa.ipc.read_tensor(pa.BufferReader(source))
+            # Arrow forgets the names of dimensions when it writes a strided or an empty tensor
+            return made if list(made.dim_names) == names[0] else pa.Tensor.from_numpy(made.to_numpy(), names[0])
         case "batch":
             return pa.ipc.open_stream(source).read_next_batch()
         case "array":

@@ -73,7 +73,7 @@ class Code:
     SCALAR = 29
     """[dtype, bytes]: a numpy scalar."""
     ARROW = 30
-    """[kind, Arrow IPC stream]."""
+    """[kind, Arrow IPC stream]; for a tensor [kind, Arrow IPC tensor message, names of its dimensions]."""
     FRAME = 31
     """[kind, name, Arrow IPC stream]: a pandas object that Arrow holds without loss."""
     PICKLE = 32

@@ -11,13 +11,14 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from towline.engine.errors import CorruptionError
 from towline.stores.errors import NewerFormat
+from towline.stores.journal.ahead import in_order
 from towline.stores.journal.segments import HEAD_BYTES, Segment, fold, number_of, segment_key
 from towline.stores.journal.segments import PREFIX as SEGMENTS
 from towline.stores.objects.base import ABSENT, Meta, Objects, PreconditionFailed
@@ -30,6 +31,8 @@ SUFFIX = ".part"
 MAGIC = b"TOWLPART"
 FORMAT = 1
 CUT_BYTES = 256 << 20
+PUT_BYTES = 8 << 20
+"""Smaller parts go out in one request."""
 CLOCK_KEY = "clock/now"
 _HEAD = struct.Struct("<8sII")
 _TAIL = struct.Struct("<QI8s")
@@ -113,10 +116,16 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Footer).decode
 
 
-async def load_parts(objects: Objects, after: int) -> list[Part]:
-    """The parts that cover segments behind number `after`, in order and without overlap."""
+async def load_parts(objects: Objects, after: int, known: dict[str, Part] | None = None) -> list[Part]:
+    """The parts that cover segments behind number `after`, in order and without overlap.
+
+    `known` keeps what was read, by key: a part never changes.
+    """
+    known = {} if known is None else known
     metas = [m async for m in objects.list(PREFIX) if m.key.endswith(SUFFIX)]
-    found = [Part(m.key, await _read_footer(objects, m)) for m in metas]
+    async for meta, footer in in_order([m for m in metas if m.key not in known], lambda m: _read_footer(objects, m)):
+        known[meta.key] = Part(meta.key, footer)
+    found = sorted((known[m.key] for m in metas), key=lambda p: p.footer.entries[0].number)
     chosen: list[Part] = []
     while usable := [p for p in found if p.footer.entries[0].number <= after + 1 <= p.footer.entries[-1].number]:
         best = max(usable, key=lambda p: p.footer.entries[-1].number)
@@ -135,7 +144,8 @@ async def _read_footer(objects: Objects, meta: Meta) -> Footer:
     if magic != MAGIC or start < _HEAD.size:
         raise CorruptionError(f"{meta.key}: the part's end is damaged, at offset {meta.size - _TAIL.size}")
     footer = await objects.get(meta.key, start, length) if start < at else data[start - at : -_TAIL.size]
-    return parse_footer(footer, crc, await objects.get(meta.key, 0, _HEAD.size), meta.key, start)
+    head = await objects.get(meta.key, 0, _HEAD.size) if at else data[: _HEAD.size]
+    return parse_footer(footer, crc, head, meta.key, start)
 
 
 def parse_footer(footer: bytes, crc: int, head: bytes, key: str, start: int) -> Footer:
@@ -201,26 +211,43 @@ def _groups(segments: Sequence[Segment]) -> list[list[Segment]]:
 
 
 async def _write(objects: Objects, reader: JournalReader, batch: Sequence[Segment], before: bytes, made: list[str]) -> bytes:
-    import google_crc32c
-
-    head = _HEAD.pack(MAGIC, FORMAT, 0)[:-4]
-    pieces: list[bytes | memoryview] = [head + int(google_crc32c.value(head)).to_bytes(4, "little")]
-    at, entries, after = _HEAD.size, [], before
+    after = before
     for segment in batch:
-        pieces.append(await reader.image(segment))
-        entries.append(entry_of(segment, at))
-        at += segment.length
         after = fold(after, segment.number, segment.length, segment.digest)
-    footer = _encode(Footer(before, after, entries))
-    pieces += (footer, _TAIL.pack(len(footer), google_crc32c.value(footer), MAGIC))
     records = [s for s in batch if s.count]
     key = part_key(records[0].first_seq, records[-1].end_seq - 1)
+    pieces = _pieces(reader, batch, before, after)
     try:
-        await objects.put(key, pieces, ABSENT)
+        if sum(s.length for s in batch) <= PUT_BYTES:
+            await objects.put(key, [piece async for piece in pieces], ABSENT)
+        else:
+            await objects.upload(key, pieces, ABSENT)
         made.append(key)
     except PreconditionFailed:
         pass  # somebody wrote the part of these records; its footer proves itself when it is read
+    finally:
+        await pieces.aclose()
     return after
+
+
+async def _pieces(
+    reader: JournalReader, batch: Sequence[Segment], before: bytes, after: bytes
+) -> AsyncGenerator[bytes | memoryview, None]:
+    """The bytes of a part; of its content only what is being read and sent is in memory."""
+    import google_crc32c
+
+    head = _HEAD.pack(MAGIC, FORMAT, 0)[:-4]
+    yield head + int(google_crc32c.value(head)).to_bytes(4, "little")
+    at, entries = _HEAD.size, []
+    async for segment, image, fault in reader.images(batch):
+        if fault is not None:
+            raise fault
+        yield image
+        entries.append(entry_of(segment, at))
+        at += segment.length
+    footer = _encode(Footer(before, after, entries))
+    yield footer
+    yield _TAIL.pack(len(footer), google_crc32c.value(footer), MAGIC)
 
 
 async def covered_upto(objects: Objects) -> int:

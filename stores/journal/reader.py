@@ -6,8 +6,9 @@ make that durable (`Objects.sync`), then see that no next segment exists, and on
 segment exists whose maker has not judged yet, only what an append of the same writer follows counts: it appends only
 after it saw that it still leads.
 
-The reader never holds the records, only per segment the arrays of their positions. A segment that vanishes under it
-(R4) is looked for in the parts; if it is not there either, `SegmentGone` tells the caller to start again.
+The reader never holds the records, only per segment the arrays of their positions (and, until `let_go`, small segments that
+were fetched whole for their heads). A segment that vanishes under it (R4) is looked for in the parts; if it is not there
+either, `SegmentGone` tells the caller to start again.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from __future__ import annotations
 import asyncio
 import bisect
 from array import array
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import TypeVar
 
 from towline.engine.errors import CorruptionError
 from towline.engine.model import Location
 from towline.stores.errors import SegmentGone
-from towline.stores.journal import records
+from towline.stores.journal import ahead, records
+from towline.stores.journal.ahead import Span, Stretch
 from towline.stores.journal.cache import PayloadCache
 from towline.stores.journal.opened import OpenSegment, blank, cut
 from towline.stores.journal.parts import Part, load_parts, segment_of
@@ -52,11 +53,12 @@ T = TypeVar("T")
 
 _FIRST_BYTES = 4096
 """How much of a segment is fetched to learn its head."""
+_WHOLE_BYTES = 1 << 20
+"""A segment that was written at once and is no larger is fetched whole: one request for its head and its records."""
+_KEPT_BYTES = 64 << 20
+"""How much of these is kept until `let_go`."""
 _LOOKS = 8
 """How often the reader begins anew when segments come and go under it."""
-_WINDOW = 16
-"""Segments fetched ahead while records stream."""
-_WINDOW_BYTES = 128 << 20
 THREAD_BYTES = 256 << 10
 """Work on fewer bytes than this (some 0.3 ms) is done in place; a hop to a thread would cost as much."""
 CACHE_BYTES = 64 << 20
@@ -75,6 +77,9 @@ class JournalReader:
         self._after: list[tuple[int, Head]] = []
         """Undetermined segments behind the open one: they hold nothing."""
         self._heads: dict[int, Head] = {}
+        self._kept: dict[int, bytes] = {}
+        self._kept_room = _KEPT_BYTES
+        self._parts: dict[str, Part] = {}
         self._max_epoch = 0
         self._cache = PayloadCache(cache_bytes)
         self._indexing = asyncio.Lock()
@@ -84,6 +89,8 @@ class JournalReader:
         """Name of the maker of the last segment, for people."""
         self.last_segment = 0
         """Number of the last segment there is; the next claim or commit creates the one after it."""
+        self.compacted = 0
+        """Number of the last segment that was seen in a part."""
 
     @classmethod
     async def open(cls, objects: Objects, positions: Positions | None = None) -> JournalReader:
@@ -141,6 +148,10 @@ class JournalReader:
         """What `open` can start from next time: all determined segments with the record positions known so far."""
         return Positions.of(self._segments, self._chain_start, self._max_epoch)
 
+    def let_go(self) -> None:
+        """What was fetched for later will not be read, or has been: keep no more of it."""
+        self._kept, self._kept_room = {}, 0
+
     def _restore(self, positions: Positions) -> None:
         self._chain_start = self._chain = positions.chain_start
         for segment in positions.segments():
@@ -168,14 +179,14 @@ class JournalReader:
     async def look(self, fenced: int = 0) -> None:
         """As `refresh`. A writer that has created segment `fenced` believes all below it to the end (R2)."""
         if not self._segments and self._open is None:
-            await self._take_parts()
+            await self.take_parts()
         for _ in range(_LOOKS):
             try:
                 if await self._look(fenced):
                     return
             except NotFound:
                 pass
-            await self._take_parts()
+            await self.take_parts()
         await self._explain()
 
     async def _explain(self) -> None:
@@ -234,14 +245,13 @@ class JournalReader:
     async def _read_heads(self, numbers: Sequence[int], sizes: dict[int, int]) -> dict[int, Head]:
         heads = {n: self._heads[n] for n in numbers if n in self._heads and _is_final(self._heads[n])}
         missing = [n for n in numbers if n not in heads]
-        for start in range(0, len(missing), 32):
-            some = missing[start : start + 32]
-            found = await asyncio.gather(*(self._read_head(n, sizes[n]) for n in some))
-            heads.update(zip(some, found, strict=True))
+        async for number, head in ahead.in_order(missing, lambda n: self._read_head(n, sizes[n])):
+            heads[number] = head
         return heads
 
     async def _read_head(self, number: int, size: int) -> Head:
-        want, key = _FIRST_BYTES, segment_key(number)
+        whole = size <= _WHOLE_BYTES and not self._objects.appendable
+        want, key = size + 1 if whole else _FIRST_BYTES, segment_key(number)
         while True:
             data = await self._objects.get(key, 0, want)
             try:
@@ -251,6 +261,9 @@ class JournalReader:
                 continue
             if head.header is None and not self._objects.appendable:
                 raise CorruptionError(f"{key}: it is cut off, at offset {len(data)}")
+            if head.header is not None and head.header.size == len(data) <= self._kept_room:
+                self._kept[number] = data
+                self._kept_room -= len(data)
             return head
 
     async def _read_on(self, known: OpenSegment, believed: bool, check_next: bool) -> bool:
@@ -258,7 +271,8 @@ class JournalReader:
         segment, start = known.segment, known.segment.length
         if known.whole and start:
             return True
-        data = await self._objects.get(segment.key, start)
+        kept = self._kept.get(segment.number)
+        data = await self._objects.get(segment.key, start) if kept is None else kept[start:]
         at = max(start, HEAD_BYTES)
         parsed = await _work(len(data), lambda: self._parse_open(known, data[at - start :], at))
         end = parsed.end
@@ -340,13 +354,13 @@ class JournalReader:
             head = Head(head.header, None, 0)
         return blank(number, head)
 
-    async def _take_parts(self) -> None:
+    async def take_parts(self) -> None:
         """Learn from the parts: where segments lie now, and of segments that this reader has not come to."""
-        for part in await load_parts(self._objects, 0):
-            self._take_part(part)
-
-    def _take_part(self, part: Part) -> None:
         held = {s.number: s for s in self._segments}
+        for part in await load_parts(self._objects, 0, self._parts):
+            self._take_part(part, held)
+
+    def _take_part(self, part: Part, held: dict[int, Segment]) -> None:
         for entry in part.footer.entries:
             segment = held.get(entry.number)
             if segment is not None:
@@ -358,48 +372,94 @@ class JournalReader:
             elif entry.number == self._known + 1:
                 if self._open is not None and self._open.segment.number == entry.number:
                     self._judged(entry.number, entry.length, entry.digest, None, f"{part.key}: its footer, at offset 0,")
-                self._add(segment_of(entry, part.key))
-        if self._known == part.footer.entries[-1].number and self._chain != part.footer.after:
+                held[entry.number] = segment_of(entry, part.key)
+                self._add(held[entry.number])
+        last = part.footer.entries[-1].number
+        self.compacted = max(self.compacted, last)
+        if self._known == last and self._chain != part.footer.after:
             raise CorruptionError(f"{part.key}: the chain to the segments before is broken, at offset 0")
 
     # ----------------------------------------------------------------------------------------------- reading records
 
-    async def records(self, start_seq: int = 0) -> AsyncIterator[tuple[int, bytes]]:
+    async def records(self, start_seq: int = 0) -> AsyncGenerator[tuple[int, bytes], None]:
         """(number, payload) of the committed records from `start_seq` on, as known at the first step; refresh to see
         more.
 
         Every checksum, and the hash of every determined segment, is verified on the way.
         """
-        todo = deque(s for s in self.segments() if s.count and s.end_seq > start_seq)
-        ahead: deque[tuple[Segment, asyncio.Task[list[bytes]]]] = deque()
+        todo = [s for s in self.segments() if s.count and s.end_seq > start_seq]
+        proving = ahead.in_order(ahead.spans(todo), self._payloads, ahead.length_of)
         try:
-            while todo or ahead:
-                while todo and (not ahead or _room(ahead, todo[0])):
-                    segment = todo.popleft()
-                    ahead.append((segment, asyncio.ensure_future(self._payloads(segment, segment.length, segment.count))))
-                segment, task = ahead[0]
-                payloads = await task
-                ahead.popleft()
-                first = segment.first_seq
-                for index in range(max(0, start_seq - first), len(payloads)):
-                    yield first + index, payloads[index]
+            async for span, found in proving:
+                for (segment, _, _), payloads in zip(span, found, strict=True):
+                    first = segment.first_seq
+                    for index in range(max(0, start_seq - first), len(payloads)):
+                        yield first + index, payloads[index]
         finally:
-            for _, task in ahead:
-                task.cancel()
+            await proving.aclose()
 
-    async def _payloads(self, segment: Segment, length: int, count: int) -> list[bytes]:
-        data = await self._fetch(segment, 0, length)
-        return await _work(length, lambda: self._prove(segment, data, count, keep=True).payloads)
+    async def _payloads(self, span: Span) -> list[list[bytes]]:
+        data = await self._fetch_span(span)
+        return await _work(
+            ahead.length_of(span),
+            lambda: [self._prove(s.segment, d, s.records, keep=True).payloads for s, d in zip(span, data, strict=True)],
+        )
+
+    async def images(self, segments: Iterable[Segment]) -> AsyncGenerator[tuple[Segment, bytes, CorruptionError | None], None]:
+        """The accepted bytes of each of these, in order, verified; or what is wrong with them (and no bytes).
+
+        Positions of a sound segment's records are known afterwards. Raises SegmentGone, ObjectsError.
+        """
+        proving = ahead.in_order(ahead.spans(segments), self._images, ahead.length_of)
+        try:
+            async for _, found in proving:
+                for one in found:
+                    yield one
+        finally:
+            await proving.aclose()
+
+    async def _images(self, span: Span) -> list[tuple[Segment, bytes, CorruptionError | None]]:
+        try:
+            data = await self._fetch_span(span)
+        except CorruptionError as e:
+            if len(span) == 1:
+                return [(span[0].segment, b"", e)]
+            return [one for stretch in span for one in await self._images([stretch])]
+        return await _work(ahead.length_of(span), lambda: [self._tried(s, d) for s, d in zip(span, data, strict=True)])
+
+    def _tried(self, stretch: Stretch, data: bytes) -> tuple[Segment, bytes, CorruptionError | None]:
+        try:
+            self._prove(stretch.segment, data, stretch.records, keep=False)
+        except CorruptionError as e:
+            return stretch.segment, b"", e
+        return stretch.segment, data, None
+
+    async def _fetch_span(self, span: Span) -> list[bytes]:
+        """The bytes of each stretch of a span."""
+        first = span[0].segment
+        if len(span) == 1:
+            return [await self._fetch(first, 0, span[0].length)]
+        total, at, found = ahead.length_of(span), 0, []
+        data = await self._objects.get(first.key, first.base, total)  # a part, and parts stay
+        if len(data) != total:
+            raise CorruptionError(f"{first.key}: committed bytes are missing, at offset {first.base + len(data)}")
+        for stretch in span:
+            found.append(data[at : at + stretch.length])
+            at += stretch.length
+        return found
 
     async def _fetch(self, segment: Segment, start: int, length: int) -> bytes:
         """Bytes of a segment, wherever it lies now. CorruptionError if they are missing in part, SegmentGone if
         wholly."""
+        kept = self._kept.get(segment.number) if start == 0 else None
+        if kept is not None and length <= len(kept):
+            return kept[:length]
         for _ in range(_LOOKS):
             try:
                 data = await self._objects.get(segment.key, segment.base + start, length)
             except NotFound:
                 where = segment.key, segment.base
-                await self._take_parts()
+                await self.take_parts()
                 if where == (segment.key, segment.base):
                     break
                 continue
@@ -524,10 +584,6 @@ class JournalReader:
 def _is_final(head: Head) -> bool:
     """Can no later look at this head say more?"""
     return head.accepted is not None or (head.header is not None and head.header.size > 0)
-
-
-def _room(ahead: Sequence[tuple[Segment, object]], more: Segment) -> bool:
-    return len(ahead) < _WINDOW and sum(s.length for s, _ in ahead) + more.length <= _WINDOW_BYTES
 
 
 async def _work(size: int, work: Callable[[], T]) -> T:

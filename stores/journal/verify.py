@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 from towline.engine.errors import CorruptionError
 from towline.stores.errors import SegmentGone
+from towline.stores.journal.ahead import in_order
 from towline.stores.journal.parts import PREFIX as PARTS
 from towline.stores.journal.reader import JournalReader
 from towline.stores.journal.segments import PREFIX, Segment, digest_of, number_of, segment_key
-from towline.stores.objects.base import NotFound, Objects
+from towline.stores.objects.base import Meta, NotFound, Objects
 
 _ATTEMPTS = 3
 
@@ -27,6 +28,8 @@ class Report:
     bytes: int = 0
     """Committed bytes of all segments."""
     parts: int = 0
+    collected: int = 0
+    """Segments whose own objects are gone: parts hold them, whole and in the chain."""
     epochs: int = 0
     """How many claims have left a segment."""
     head: int = 0
@@ -72,40 +75,36 @@ async def _verify(objects: Objects) -> Report:
     report.head, report.leader, report.chain = reader.last_segment, reader.leader, reader.chain.hex()
     report.parts = len([m async for m in objects.list(PARTS)])
     segments = reader.segments()
-    for segment in segments:
-        await _prove(reader, segment, report)
+    async for segment, _, fault in reader.images(segments):
+        report.records += segment.count if fault is None else 0
+        report.problems += [str(fault)] if fault is not None else []
     report.segments, report.bytes = len(segments), reader.stored_bytes
     report.epochs = len({s.epoch for s in segments})
     await _leftovers(objects, {s.number: s for s in segments}, report)
     return report
 
 
-async def _prove(reader: JournalReader, segment: Segment, report: Report) -> None:
-    try:
-        await reader.image(segment)
-    except CorruptionError as e:
-        report.problems.append(str(e))
-    else:
-        report.records += segment.count
-
-
 async def _leftovers(objects: Objects, known: dict[int, Segment], report: Report) -> None:
-    """Void bytes behind what was accepted, and segment objects whose content a part holds by now."""
+    """Segments that lie in parts alone, void bytes behind what was accepted, and objects whose content a part holds by now."""
+    twice: list[tuple[Meta, Segment]] = []
+    gone = {number for number, segment in known.items() if segment.key != segment_key(number)}
     async for meta in objects.list(PREFIX):
         number = number_of(meta.key)
         if number is None:
             report.notes.append(f"{meta.key} is no segment")
         elif (segment := known.get(number)) is not None:
             report.void_bytes += max(0, meta.size - segment.length)
-            if segment.key != segment_key(number):
-                await _compare(objects, segment, report)
+            gone.discard(number)
+            if segment.key != meta.key:
+                twice.append((meta, segment))
+    report.collected = len(gone)
+    async for (meta, segment), same in in_order(twice, lambda pair: _is_same(objects, *pair), lambda pair: pair[1].length):
+        if not same:
+            report.notes.append(f"{meta.key} differs from what {segment.key} holds of it; the part counts")
 
 
-async def _compare(objects: Objects, segment: Segment, report: Report) -> None:
-    key = segment_key(segment.number)
+async def _is_same(objects: Objects, meta: Meta, segment: Segment) -> bool:
     try:
-        data = await objects.get(key, 0, segment.length)
+        return digest_of(await objects.get(meta.key, 0, segment.length)) == segment.digest
     except NotFound:
-        return
-    if digest_of(data) != segment.digest:
-        report.notes.append(f"{key} differs from what {segment.key} holds of it; the part counts")
+        return True  # it was collected just now

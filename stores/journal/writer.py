@@ -99,6 +99,7 @@ class JournalWriter:
         leader: str,
         segment_bytes: int = SEGMENT_BYTES,
         expected_head: int | None = None,
+        reader: JournalReader | None = None,
         grace_s: float = GRACE_S,
         boottime: Callable[[], float] = boot_clock,
     ) -> JournalWriter:
@@ -106,23 +107,35 @@ class JournalWriter:
 
         `nonce` is 16 random bytes, minted for this claim alone. With `expected_head` (`reader.last_segment` as the
         caller saw it) the claim fails with FencedError if the head has moved (R8); without, it goes on to the next
-        gap when others are faster. Raises FencedError also if another claims while this one still judges what it
-        found.
+        gap when others are faster. A `reader` of these objects that the caller has already becomes the writer's own: what
+        it has read need not be read again. Raises FencedError also if another claims while this one still judges what
+        it found.
         """
         if len(nonce) != NONCE_BYTES:
             raise ValueError(f"a claim's nonce has {NONCE_BYTES} bytes, not {len(nonce)}")
         options = _Options(segment_bytes, grace_s, boottime)
-        reader = await JournalReader.open(objects)
+        if reader is None:
+            reader = await JournalReader.open(objects)
+        else:
+            await reader.refresh()
+        number = 0
         while True:
             if expected_head is not None and reader.last_segment != expected_head:
                 raise FencedError(f"{objects.url} was taken or written to meanwhile by {reader.leader or 'another'}")
+            seen, number = reader.last_segment, max(number, reader.last_segment + 1)
             size = 0 if objects.appendable else HEAD_BYTES
-            header = Header(reader.last_segment + 1, reader.last_epoch + 1, nonce, size, leader)
-            writer = cls(objects, reader, header, options)
+            # no epoch is higher than the number of its segment: so a claim that has not seen all before it takes that
+            epoch = reader.last_epoch + 1 if number == seen + 1 else number
+            writer = cls(objects, reader, Header(number, epoch, nonce, size, leader), options)
             try:
                 await writer._take()
             except PreconditionFailed:
-                await reader.refresh()
+                if objects.appendable or expected_head is not None:
+                    await reader.refresh()
+                else:
+                    # it exists, so the next one may be tried at once: a leader that commits without a pause is always ahead
+                    # of whoever first reads what it wrote
+                    number += 1
                 continue
             try:
                 await writer._judge()
@@ -137,7 +150,7 @@ class JournalWriter:
         if self._objects.appendable:
             # our own create with a lost answer is simply passed over: an empty segment is a claim that ended at once
             self._appender = await self._objects.appender(key, image)
-        elif not await self._create(key, image):
+        elif not await self._create(key, image, claiming=True):
             raise PreconditionFailed(f"{key} exists")
 
     async def _judge(self) -> None:
@@ -145,6 +158,7 @@ class JournalWriter:
         number = self._header.number
         await self.reader.look(fenced=number)
         self.reader.owned = True
+        self.reader.let_go()
         if self.reader.last_segment != number:
             await self._fenced(None)
         if number == 1:
@@ -264,14 +278,20 @@ class JournalWriter:
 
     # ------------------------------------------------------------------------------------------------ who leads, really
 
-    async def _create(self, key: str, image: bytes) -> bool:
-        """Create an object and know the outcome: True if it is ours. The answer may be lost any number of times."""
+    async def _create(self, key: str, image: bytes, claiming: bool = False) -> bool:
+        """Create an object and know the outcome: True if it is ours. The answer may be lost any number of times.
+
+        `claiming`: what exists is not looked at. If it was ours after all, it is passed over: an empty segment is a claim
+        that ended at once.
+        """
         pause = _PAUSE_S
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES):
             try:
                 await self._objects.put(key, image, ABSENT)
                 return True
-            except (PreconditionFailed, Ambiguous):
+            except (PreconditionFailed, Ambiguous) as error:
+                if claiming and attempt == 0 and isinstance(error, PreconditionFailed):
+                    return False
                 verdict = settle(image, await self._read_back(key))
             if verdict is not Verdict.ABSENT:
                 self._proven = float("-inf")

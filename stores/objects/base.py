@@ -9,7 +9,7 @@ is a value: OVERWRITE, ABSENT, or the Version that was read.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol
 
@@ -54,7 +54,11 @@ ABSENT = When.ABSENT
 
 
 class Version(NamedTuple):
-    """What a conditional replace compares: an ETag, a generation, or a local file's identity."""
+    """What a conditional replace compares: an ETag, a generation, or a local file's identity.
+
+    Versions of one key that are equal mean the same bytes, and no more: an ETag is a hash, so it comes back when the same
+    content is written again. Who must tell two writes of the same content apart puts something of its own into it.
+    """
 
     tag: str
 
@@ -67,6 +71,15 @@ class Meta(NamedTuple):
     """Bytes."""
     version: Version
     modified: float
+    """Wall clock of the store, seconds."""
+
+
+class Unfinished(NamedTuple):
+    """An upload that was begun and neither completed nor aborted: it costs room and is no object (P8)."""
+
+    key: str
+    id: str
+    started: float
     """Wall clock of the store, seconds."""
 
 
@@ -93,6 +106,11 @@ class Objects(Protocol):
     """May `appender` be used?"""
 
     @property
+    def plain(self) -> Objects:
+        """The same place without the encryption by a key of the store's own (SSE-C, KMS); itself where there is none."""
+        ...
+
+    @property
     def url(self) -> str:
         """How a user names this place."""
         ...
@@ -101,8 +119,23 @@ class Objects(Protocol):
         """Write the whole object durably."""
         ...
 
+    async def upload(self, key: str, pieces: AsyncIterable[bytes | memoryview], when: When | Version = OVERWRITE) -> Version:
+        """As `put`, of any size in bounded memory: pieces of any length go out in parts, several at once.
+
+        Nothing is visible before the last byte is durable; when `pieces` raises or the caller is cancelled, nothing ever is. A
+        piece must stay as it is until the upload has ended.
+        """
+        ...
+
     async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """Bytes from `start` on, at most `length` of them (fewer at the end)."""
+        ...
+
+    def download(self, key: str, start: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
+        """The same bytes in pieces and in order, read ahead in bounded memory; all of ONE version of the object.
+
+        Raises NotFound before the first piece; ObjectsError if the version that was begun with is gone.
+        """
         ...
 
     async def head(self, key: str) -> Meta: ...
@@ -113,6 +146,23 @@ class Objects(Protocol):
 
     async def delete_many(self, keys: Sequence[str]) -> None:
         """Delete; those that do not exist are no error."""
+        ...
+
+    async def copy(self, source: Objects, source_key: str, key: str, when: When | Version = OVERWRITE) -> Version:
+        """Copy one object of any place to here; by the server itself where both lie at one provider and may be read with our
+        credentials (no byte passes through this process), else streamed. NotFound if there is no source."""
+        ...
+
+    async def sign(self, key: str, *, expires_s: float = 3600.0) -> str:
+        """A URL by which anyone may GET this object for so long (local: a `file:` URL). Does not look whether it exists."""
+        ...
+
+    def unfinished(self, prefix: str = "") -> AsyncIterator[Unfinished]:
+        """Uploads under this prefix that were begun and are neither complete nor aborted."""
+        ...
+
+    async def abort(self, uploads: Sequence[Unfinished]) -> None:
+        """Drop these; those that have ended meanwhile are no error."""
         ...
 
     async def appender(self, key: str, head: bytes) -> Appender:

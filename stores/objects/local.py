@@ -11,37 +11,47 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import hashlib
 import itertools
 import os
-import platform
 import stat
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from towline.stores.objects import syscalls
-from towline.stores.objects.base import ABSENT, Meta, ObjectsError, PreconditionFailed, Version, When, check_key
+from towline.stores.objects import drafts, syscalls
+from towline.stores.objects.base import (
+    ABSENT,
+    Meta,
+    Objects,
+    ObjectsError,
+    PreconditionFailed,
+    Unfinished,
+    Version,
+    When,
+    check_key,
+)
+from towline.stores.objects.drafts import TEMP as TEMP
+from towline.stores.objects.drafts import Draft, version_of
+from towline.stores.objects.streaming import copy_streamed, end, gathered, in_order, in_thread
 from towline.stores.objects.syscalls import Os, mapped, write_all
 
 T = TypeVar("T")
 
-TEMP = ".tmp"
-"""Hidden folder of unfinished writes; no key begins with a dot."""
 LOCK = ".lock"
-FOREIGN_TEMP_S = 86400.0
-"""Temp files of machines whose processes cannot be seen from here are reaped at this age, in seconds."""
 _LIST_BATCH = 1000
-
-_counter = itertools.count()
 
 
 class LocalObjects:
     """Objects below `root`, which the first write creates. Safe to share between threads, processes and (by link)
     NFS."""
+
+    part_bytes = 4 << 20
+    """Bytes that go to or come from the disk in one hop to a thread."""
+    copy_bytes = 256 << 20
+    """Bytes that the kernel copies in one hop."""
 
     def __init__(self, root: str | Path, *, calls: Os | None = None, appendable: bool | None = None) -> None:
         self.root = Path(root).expanduser().absolute()
@@ -65,56 +75,102 @@ class LocalObjects:
     ) -> Version:
         """As `put`, for threads without an event loop; the content comes in batches, so that it need not fit in
         memory."""
-        check_key(key)
-        with mapped("write", self._name(key)):
-            temp = self._temp()
-            fd = self._calls.create(temp)
-            try:
-                version = self._fill(fd, batches)
-            except BaseException:
-                self._drop(fd, temp)
-                raise
-            try:
-                self._publish(temp, key, when)
-            finally:
-                self._drop(fd, temp)
-            return version
+        draft = self._draft(check_key(key))
+        try:
+            for batch in batches:
+                draft.write(batch)
+            return self._complete(draft, key, when)
+        finally:
+            draft.drop()
 
-    def _fill(self, fd: int, batches: Iterable[Sequence[bytes | memoryview]]) -> Version:
-        for batch in batches:
-            write_all(self._calls, fd, batch)
-        self._calls.stamp(fd, _unique_ns())
-        self._calls.fsync(fd)
-        return _version(os.fstat(fd))
+    async def upload(self, key: str, pieces: AsyncIterable[bytes | memoryview], when: When | Version = When.OVERWRITE) -> Version:
+        """See `Objects.upload`. One batch is written while the next one is gathered."""
+        draft = await self._begin(check_key(key))
+        writing: list[asyncio.Task[None]] = []
+        try:
+            async for batch in gathered(pieces, self.part_bytes):
+                await asyncio.gather(*writing)
+                writing = [asyncio.create_task(in_thread(draft.write, batch))]
+            await asyncio.gather(*writing)
+            version = await in_thread(draft.finish)
+            await in_thread(self._publish, draft.path, key, when)
+            return version
+        finally:
+            await end(writing)
+            await in_thread(draft.drop)
+
+    async def copy(self, source: Objects, source_key: str, key: str, when: When | Version = When.OVERWRITE) -> Version:
+        """See `Objects.copy`: between local places by the kernel, sharing the disk's blocks where the file system can."""
+        if not isinstance(source, LocalObjects):
+            return await copy_streamed(source, source_key, self, key, when)
+        reading = _Reading(source, source_key)
+        try:
+            size = await in_thread(reading.open)
+            draft = await self._begin(check_key(key))
+            try:
+                for at in range(0, size, self.copy_bytes):
+                    await in_thread(draft.clone, reading.fd, at, min(self.copy_bytes, size - at))
+                version = await in_thread(draft.finish)
+                await in_thread(self._publish, draft.path, key, when)
+                return version
+            finally:
+                await in_thread(draft.drop)
+        finally:
+            reading.close()
+
+    async def _begin(self, key: str) -> Draft:
+        """A draft made in a thread: one that was made in vain, for a caller that was cancelled, is dropped."""
+        made: list[Draft] = []
+        try:
+            await in_thread(lambda: made.append(self._draft(key)))
+        except asyncio.CancelledError:
+            for draft in made:
+                draft.drop()
+            raise
+        return made[0]
+
+    def _draft(self, key: str) -> Draft:
+        name = self._name(key)
+        with mapped("write", name):
+            self._prepare()
+        return Draft(self._calls, f"{self.url}/{TEMP}", key, name)
+
+    def _complete(self, draft: Draft, key: str, when: When | Version) -> Version:
+        version = draft.finish()
+        self._publish(draft.path, key, when)
+        return version
 
     def _publish(self, temp: str, key: str, when: When | Version) -> None:
         """Give a durable temp file its name, and make the name durable."""
         path = self._path(key)
-        folder = self._ensure_folder(path)
-        if when is ABSENT:
-            try:
-                self._calls.link(temp, path)
-            except FileExistsError:
-                # the name may be new and not yet durable; whoever acts on it must be able to rely on it
-                self._calls.fsync_dir(folder)
-                raise PreconditionFailed(f"{self._name(key)} exists already") from None
-        else:
-            with self._locked():
-                if isinstance(when, Version) and self._version_of(path) != when:
-                    raise PreconditionFailed(f"{self._name(key)} is not the version that was read")
-                self._calls.rename(temp, path)
-        self._calls.fsync_dir(folder)
+        with mapped("write", self._name(key)):
+            folder = self._ensure_folder(path)
+            if not os.path.lexists(temp):
+                raise ObjectsError(f"cannot write {path}: what was written so far was removed (the write was aborted)")
+            if when is ABSENT:
+                self._create(temp, path, folder)
+            else:
+                self._replace(temp, path, when)
+            self._calls.fsync_dir(folder)
 
-    def _drop(self, fd: int, temp: str) -> None:
-        with suppress(OSError):
-            self._calls.close(fd)
-        with suppress(OSError):
-            self._calls.unlink(temp)
+    def _create(self, temp: str, path: str, folder: str) -> None:
+        try:
+            self._calls.link(temp, path)
+        except FileExistsError:
+            # the name may be new and not yet durable; whoever acts on it must be able to rely on it
+            self._calls.fsync_dir(folder)
+            raise PreconditionFailed(f"{path} exists already") from None
+
+    def _replace(self, temp: str, path: str, when: When | Version) -> None:
+        with self._locked():
+            if isinstance(when, Version) and self._version_of(path) != when:
+                raise PreconditionFailed(f"{path} is not the version that was read")
+            self._calls.rename(temp, path)
 
     @staticmethod
     def _version_of(path: str) -> Version | None:
         try:
-            return _version(os.stat(path))
+            return version_of(os.stat(path))
         except FileNotFoundError:
             return None
 
@@ -125,18 +181,15 @@ class LocalObjects:
         return await asyncio.to_thread(self._appender, check_key(key), head)
 
     def _appender(self, key: str, head: bytes) -> LocalAppender:
-        with mapped("create", self._name(key)):
-            temp = self._temp()
-            fd = self._calls.create(temp)
-            try:
-                self._fill(fd, [[head]])
-                self._publish(temp, key, ABSENT)
-            except BaseException:
-                self._drop(fd, temp)
-                raise
-            with suppress(OSError):
-                self._calls.unlink(temp)
-            return LocalAppender(self, key, fd, len(head))
+        draft = self._draft(key)
+        try:
+            draft.write([head])
+            self._complete(draft, key, ABSENT)
+        except BaseException:
+            draft.drop()
+            raise
+        draft.unlink()
+        return LocalAppender(self, key, draft.fd, len(head))
 
     async def delete_many(self, keys: Sequence[str]) -> None:
         """See `Objects.delete_many`. In the order given."""
@@ -166,6 +219,16 @@ class LocalObjects:
             self._calls.sync_file(path)
             self._calls.fsync_dir(os.path.dirname(path))
 
+    async def unfinished(self, prefix: str = "") -> AsyncIterator[Unfinished]:
+        """See `Objects.unfinished`: temp files, of this process too."""
+        for upload in await asyncio.to_thread(lambda: list(drafts.unfinished(self.root / TEMP))):
+            if upload.key.startswith(prefix):
+                yield upload
+
+    async def abort(self, uploads: Sequence[Unfinished]) -> None:
+        """See `Objects.abort`. Those under way fail at their end."""
+        await asyncio.to_thread(drafts.abort, self.root / TEMP, uploads, self._calls)
+
     async def close(self) -> None:
         """Nothing is held open between calls."""
 
@@ -183,6 +246,24 @@ class LocalObjects:
                 return _pread(fd, start, want if length is None else min(want, length))
             finally:
                 os.close(fd)
+
+    async def download(self, key: str, start: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
+        """See `Objects.download`: the open file is the one version, and ends where it ended when it was opened."""
+        reading = _Reading(self, key)
+        try:
+            size = await in_thread(reading.open)
+            stop = size if length is None else min(size, start + length)
+            steps = range(start, stop, self.part_bytes)
+            calls = (partial(in_thread, reading.read, at, min(self.part_bytes, stop - at)) for at in steps)
+            async with aclosing(in_order(calls, 2)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        finally:
+            reading.close()
+
+    async def sign(self, key: str, *, expires_s: float = 3600.0) -> str:
+        """See `Objects.sign`: for those who may read the file; it does not expire."""
+        return Path(self._path(check_key(key))).as_uri()
 
     async def head(self, key: str) -> Meta:
         """See `Objects.head`."""
@@ -222,15 +303,16 @@ class LocalObjects:
 
     # ----------------------------------------------------------------------------------------------------- the place
 
+    @property
+    def plain(self) -> Objects:
+        """Itself: nothing is encrypted."""
+        return self
+
     def _path(self, key: str) -> str:
         return f"{self.url}/{key}"
 
     def _name(self, key: str) -> str:
         return f"{self.url}/{key}"
-
-    def _temp(self) -> str:
-        self._prepare()
-        return f"{self.url}/{TEMP}/{_here()}.{os.getpid()}.{next(_counter)}"
 
     def _prepare(self) -> None:
         """Once, before the first write: make the root and reap what dead processes left behind."""
@@ -238,7 +320,7 @@ class LocalObjects:
             return
         self._ensure_folder(f"{self.url}/{TEMP}/x")
         self._prepared = True
-        reap(self.root / TEMP, self._calls)
+        drafts.reap(self.root / TEMP, self._calls)
 
     def _ensure_folder(self, path: str) -> str:
         """The folder of `path`, made if missing. That its own name is durable is made sure once in this process:
@@ -270,6 +352,35 @@ class LocalObjects:
                 fcntl.flock(fd, fcntl.LOCK_EX)
             yield
         finally:
+            os.close(fd)
+
+
+class _Reading:
+    """One file held open, and with it one version of an object. `close` must be called in the end, whatever happens."""
+
+    def __init__(self, objects: LocalObjects, key: str) -> None:
+        self._path = objects._path(check_key(key))
+        self._name = objects._name(key)
+        self.fd = -1
+
+    def open(self) -> int:
+        """The size of what is there now."""
+        with mapped("read", self._name):
+            self.fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            return _regular(os.fstat(self.fd)).st_size
+
+    def read(self, start: int, length: int) -> bytes:
+        """So many bytes exactly."""
+        with mapped("read", self._name):
+            data = _pread(self.fd, start, length)
+        if len(data) != length:
+            raise ObjectsError(f"cannot read {self._name}: it was cut short meanwhile")
+        return data
+
+    def close(self) -> None:
+        """Let go of the file; idempotent. Closing what was only read does not block."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
             os.close(fd)
 
 
@@ -322,72 +433,6 @@ class LocalAppender:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
-def reap(temp: Path, calls: Os) -> None:
-    """Remove the unfinished writes of dead processes; those of live or unknown ones stay (unknown: for a day)."""
-    for entry in list(os.scandir(temp)):
-        with suppress(OSError):
-            if _is_dead(entry.name, time.time() - entry.stat().st_mtime):
-                calls.unlink(entry.path)
-
-
-def _is_dead(name: str, age_s: float) -> bool:
-    """Does the temp file of this name belong to a process that is known to be gone?"""
-    try:
-        machine, boot, namespace, pid, _ = name.split(".")
-        mine = _here().split(".")
-        if machine == mine[0] and boot != mine[1]:
-            return True
-        if [machine, boot, namespace] == mine:
-            return not _alive(int(pid))
-    except ValueError:
-        return False
-    return age_s > FOREIGN_TEMP_S
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-_here_cache = ""
-
-
-def _here() -> str:
-    """`machine.boot.namespace`: where a pid means something. Equal only for processes that see one another."""
-    global _here_cache
-    if not _here_cache:
-        parts = [_read("/etc/machine-id") + platform.node(), _read("/proc/sys/kernel/random/boot_id") or "noboot"]
-        hashed = [hashlib.sha256(p.encode()).hexdigest()[:12] for p in parts]
-        try:
-            namespace = str(os.stat("/proc/self/ns/pid").st_ino)
-        except OSError:
-            namespace = "0"
-        _here_cache = ".".join([*hashed, namespace])
-    return _here_cache
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return ""
-
-
-_last_ns = 0
-
-
-def _unique_ns() -> int:
-    """Wall clock in ns, never the same twice: inode numbers are used again, so the time must tell versions apart."""
-    global _last_ns
-    _last_ns = max(time.time_ns(), _last_ns + 1)
-    return _last_ns
-
-
 def _pread(fd: int, start: int, length: int) -> bytes:
     """Linux reads at most 2 GiB at once."""
     first = os.pread(fd, length, start)
@@ -416,9 +461,5 @@ def _wholly_before(folder: str, start_after: str) -> bool:
     return folder < start_after and not start_after.startswith(folder)
 
 
-def _version(found: os.stat_result) -> Version:
-    return Version(f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}")
-
-
 def _meta(key: str, found: os.stat_result) -> Meta:
-    return Meta(key, found.st_size, _version(found), found.st_mtime)
+    return Meta(key, found.st_size, version_of(found), found.st_mtime)

@@ -49,6 +49,15 @@ class Os:
         """As writev: may write less."""
         return os.writev(fd, data)
 
+    def clone(self, source: int, fd: int, start: int, count: int) -> int:
+        """Append bytes of another open file without passing them through this process, sharing the blocks of the disk where the
+        file system can. May do less; OSError where kernel or file system cannot do it at all."""
+        # the kernel refuses descriptors in append mode; without it this one still stands at its end
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_APPEND)
+        if not hasattr(os, "copy_file_range"):
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        return os.copy_file_range(source, fd, count, start)
+
     def fsync(self, fd: int) -> None:
         """Data and size are on the medium when it returns."""
         if sys.platform == "darwin":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,8 +11,11 @@ from tests.kit.builders import chunk, failure, uuid_of
 from tests.kit.desk import Desk
 from towline.actors import answers
 from towline.actors.answers import answer
+from towline.engine import events as ev
 from towline.engine import model
 from towline.engine.errors import UsageError
+
+FLOWS = (0xAAAA0001, 0xAAAA0001, 0xBBBB0001)
 
 
 class DeskReader:
@@ -64,13 +68,94 @@ async def test_output_is_there_once_it_is_complete() -> None:
         await asked("output", where | {"index": 2})
 
 
-async def test_a_uuid_may_be_shortened_while_it_names_one() -> None:
-    asked = Asked(uuids=["aaaa-1", "aaaa-2", "bbbb-3"])
-    assert answers.find(asked.desk.core, {"uuid": "bbbb"}) == 2
-    assert answers.find(asked.desk.core, {"uuid": "aaaa-2"}) == 1
-    for unclear in ("aaaa", "bbb", "", "cccc"):
+@pytest.mark.parametrize("uuids", [["aaaa-1", "aaaa-2", "bbbb-3"], [uuid_of(n, flow) for n, flow in enumerate(FLOWS)]])
+async def test_a_uuid_may_be_shortened_while_it_names_one(uuids: list[str]) -> None:
+    asked = Asked(uuids=uuids)
+    core = asked.desk.core
+    for text in ("bbbb", uuids[2], uuids[2][:-1], uuids[2][:5]):
+        assert await answers.find(core, {"uuid": text}) == 2
+    assert await answers.find(core, {"uuid": uuids[1]}) == 1
+    with pytest.raises(UsageError, match=r"2 jobs are meant by 'aaaa', such as aaaa.* \(f\), aaaa.* \(f\): give a uuid"):
+        await answers.find(core, {"uuid": "aaaa"})
+    for unknown in ("bbb", "", "cccc", "no job"):
         with pytest.raises(UsageError, match="is not in this store"):
-            answers.find(asked.desk.core, {"uuid": unclear})
+            await answers.find(core, {"uuid": unknown})
+
+
+async def test_a_job_may_be_named_while_one_job_has_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "LOOKED_AT", 2)
+    asked = Asked(3, specs=[model.Spec("key", "f"), model.Spec("key", "last")], spec_of=[0, 0, 1])
+    assert await answers.find(asked.desk.core, {"uuid": "last"}) == 2
+    assert await asked("logs", {"uuid": "last", "index": 1}) == {"stdout": b"", "stderr": b""}
+    with pytest.raises(UsageError, match="2 jobs are meant by 'f'"):
+        await asked("logs", {"uuid": "f"})
+    with pytest.raises(UsageError, match=r"\(index 2\) is not in this store"):
+        await asked("logs", {"uuid": "last", "index": 2})
+
+
+async def test_each_submission_has_its_own_state_and_counts() -> None:
+    asked = Asked(2, flow="first")
+    desk = asked.desk
+    desk.fail(asked.jobs[0], failure(), number=1)
+    desk.complete(desk.leased(), number=2)
+    assert (await asked("status"))["state"] == (await asked("status", {"flow": "first"}))["state"] == "failed"
+    desk.submit(chunk(3, flow="second", first=10))
+    second = await asked("status", {"flow": "second"})
+    assert (second["state"], second["total"], second["flows"]) == ("running", 3, [["second", "a flow", 3, 3]])
+    first = await asked("status", {"flow": "first"})
+    assert (first["state"], first["counts"]) == ("failed", {"completed": 1, "failed": 1}), "it has ended, whatever else runs"
+    job, *others = desk.leased()
+    desk.grow(job, model.Growth(addition=chunk(1, first=50)))
+    for number in range(4, 9):
+        desk.complete(others, number=number)
+        others = desk.leased()
+    second = await asked("status", {"flow": "second"})
+    assert (second["state"], second["counts"]) == ("completed", {"completed": 4}), "what its jobs added is its own"
+    assert [one["row"] for one in await asked("jobs", {"states": ["completed"], "limit": 9, "flow": "second"})] == [2, 3, 4, 5]
+    assert await asked("jobs", {"states": ["failed"], "limit": 9, "flow": "second"}) == []
+    assert (await asked("status"))["state"] == "failed"
+    with pytest.raises(UsageError, match="flow third is not in this store"):
+        await asked("status", {"flow": "third"})
+
+
+async def test_a_run_that_was_stopped_does_not_stop_the_next() -> None:
+    asked = Asked(2, flow="first")
+    asked.desk.feed(ev.Steer(7, "stop"))
+    asked.desk.die()
+    asked.desk.submit(chunk(1, flow="second", first=10))
+    asked.desk.join("w2")
+    asked.desk.complete(asked.desk.leased("w2"), "w2")
+    assert (await asked("status", {"flow": "first"}))["state"] == "stopped"
+    assert (await asked("status", {"flow": "second"}))["state"] == "completed"
+
+
+async def test_the_loop_goes_on_while_all_rows_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "LOOKED_AT", 10)
+    monkeypatch.setattr(answers, "PUT_TOGETHER", 7)
+    asked = Asked(100)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.ensure_future(others())
+    await asyncio.sleep(0)
+    before = turns
+    assert len(await asked("jobs", {"states": ["ready", "leased"], "limit": 1000})) == 100
+    assert turns - before >= 100 // 10 + 100 // 7
+    before = turns
+    assert await asked("jobs", {"states": ["failed"], "limit": 1000}) == []
+    assert turns - before >= 100 // 10
+    assert await asked("jobs", {"states": ["ready", "leased"], "limit": 0}) == []
+    beside.cancel()
+
+
+async def test_a_state_that_there_is_not_is_named() -> None:
+    with pytest.raises(UsageError, match=r"'done' is no state of a job; there are waiting, .*stopped"):
+        await Asked()("jobs", {"states": ["failed", "done"], "limit": 1})
 
 
 async def test_jobs_by_state_with_why_they_failed() -> None:

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from towline.actors import endpoint
@@ -47,6 +48,17 @@ def test_a_death_is_proven_only_on_its_own_host() -> None:
     assert not made(started=1.0, pid_namespace="pid:[1]").provably_dead()
 
 
+def test_a_leader_without_its_driver_is_an_orphan() -> None:
+    def driven(pid: int, started: float, **changes: str) -> Endpoint:
+        return msgspec.structs.replace(made(**changes), driver_pid=pid, driver_started=started)
+
+    me = os.getpid(), start_time(os.getpid())
+    assert not made().orphaned(), "it has none"
+    assert not driven(*me).orphaned()
+    assert driven(me[0], me[1] + 1.0).orphaned()
+    assert not driven(me[0], me[1] + 1.0, boot_id="another").orphaned()
+
+
 def test_secrets_differ() -> None:
     tokens = {secure_token() for _ in range(50)}
     assert len(tokens) == 50
@@ -69,9 +81,12 @@ def test_a_long_temp_folder_is_passed_over(own_temp: Path, monkeypatch: pytest.M
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
     path = make_socket_dir()
+    assert long not in path.parents
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path / SOCKET))
+        listener.bind(str(path / SOCKET))  # whose path the kernel takes
+    assert (path / SOCKET).is_socket()
     drop_socket_dir(path)
+    assert not path.exists()
 
 
 def test_what_dead_leaders_left_goes(own_temp: Path) -> None:

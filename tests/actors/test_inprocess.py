@@ -95,6 +95,8 @@ def test_a_run_and_its_end(store_dir: Path) -> None:
 def test_nothing_to_run(store_dir: Path) -> None:
     with leading(store_dir, Flow([])) as leader:
         leader.run_jobs_until_idle()
+        status = leader.client.ask("status")
+        assert (status["state"], status["total"], len(status["flows"])) == ("completed", 0, 1)
 
 
 def test_bodies_that_are_async_leave_nothing(store_dir: Path) -> None:

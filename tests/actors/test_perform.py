@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
-from tests.kit.builders import chunk, hello, led, plain
+from tests.kit.builders import chunk, hello, led, plain, spec
+from towline.actors import perform
 from towline.actors.perform import Performer
+from towline.actors.window import CommitWindow
 from towline.engine import events as ev
 from towline.engine import model
 from towline.engine.core import LeaderCore
@@ -353,3 +355,116 @@ async def test_the_timer_is_set_for_what_comes_first_and_set_again(led_stage: St
     clock.pass_to(25.0)  # beyond T/3: an idle leader says that it lives (R1)
     await led_stage.settle()
     assert isinstance(model.decode_record(led_stage.writer.batches[-1][-1]), model.Beat)
+
+
+# ------------------------------------------------------------------------------------------------------ commit window
+
+
+@pytest.fixture
+async def slow(led_stage: Stage) -> Stage:
+    """A leader of a store that takes 0.1 s a commit, with a lease of two independent jobs out."""
+    performer = led_stage.performer
+    performer.window = CommitWindow(0.25)
+    led_stage.submit(2)
+    await led_stage.settle()
+    led_stage.clock.mono += 0.1
+    await led_stage.commit()
+    assert performer.window.length_s == 0.25
+    led_stage.writer.batches.clear()
+    return led_stage
+
+
+def outcome(stage: Stage, number: int) -> None:
+    """The worker hands in the next of its jobs."""
+    jobs = [job for _, frame in stage.sent if isinstance(frame, model.Lease) for job in frame.jobs]
+    done = jobs[number - 1]
+    stage.performer.feed(ev.Said(model.Pull("w1", number, 1, plain=plain([(done.row, done.counter)]))))
+
+
+async def test_outcomes_that_nobody_waits_for_gather_until_the_window_is_over(slow: Stage) -> None:
+    slow.submit(1, flow="open", total=9, first=50)  # something stays open: the run does not get idle
+    await slow.settle()
+    await slow.commit()
+    slow.writer.batches.clear()
+    opens = slow.performer.window.opens_at()
+    outcome(slow, 1)
+    await slow.settle()
+    slow.clock.pass_to(opens - 0.01)
+    await slow.settle()
+    assert slow.writer.batches == []
+    outcome(slow, 2)
+    slow.clock.pass_to(opens)
+    await slow.settle()
+    assert [len(batch) for batch in slow.writer.batches] == [2]
+    assert "Ack" not in slow.kinds()
+    await slow.commit()
+    assert slow.kinds().count("Ack") == 2
+
+
+async def test_whoever_waits_ends_the_window(slow: Stage) -> None:
+    slow.submit(1, flow="open", total=9, first=50)
+    await slow.settle()
+    await slow.commit()
+    slow.writer.batches.clear()
+    outcome(slow, 1)
+    await slow.settle()
+    assert slow.writer.batches == []
+    reader = asyncio.ensure_future(slow.performer.barrier())
+    await slow.settle()
+    assert len(slow.writer.batches) == 1
+    await slow.commit()
+    assert reader.done()
+    outcome(slow, 2)
+    await slow.settle()
+    assert len(slow.writer.batches) == 1
+    told = slow.submit(1, flow="another", first=70)
+    await slow.settle()
+    assert [len(batch) for batch in slow.writer.batches] == [1, 2]
+    await slow.commit()
+    assert told.done()
+
+
+async def test_the_end_of_a_run_is_not_put_off(slow: Stage) -> None:
+    waiting = asyncio.ensure_future(slow.performer.idle(60.0))
+    outcome(slow, 1)
+    outcome(slow, 2)
+    await slow.settle()
+    assert len(slow.writer.batches) == 1
+    await slow.commit()
+    assert await waiting
+
+
+async def test_a_job_that_waits_for_a_commit_ends_the_window(led_stage: Stage) -> None:
+    led_stage.performer.window = CommitWindow(0.25)
+    led_stage.submit([[], [0]], specs=[spec(release="committed")])
+    await led_stage.settle()
+    led_stage.clock.mono += 0.1
+    await led_stage.commit()
+    led_stage.writer.batches.clear()
+    outcome(led_stage, 1)
+    await led_stage.settle()
+    assert len(led_stage.writer.batches) == 1
+
+
+async def test_a_leader_that_ends_in_the_window_leaves_no_task(slow: Stage) -> None:
+    slow.submit(1, flow="open", total=9, first=50)
+    await slow.settle()
+    await slow.commit()
+    outcome(slow, 1)
+    await slow.settle()
+    slow.performer.over(TowlineError("gone"))
+    await slow.settle()
+    assert slow.clock.pending() == []
+
+
+async def test_a_commit_takes_no_more_than_its_bound(led_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = led_stage.submit(1, flow="a")
+    await led_stage.settle()
+    size = len(led_stage.writer.batches[0][0])
+    monkeypatch.setattr(perform, "COMMIT_BYTES", 2 * size + 40)
+    others = [led_stage.submit(1, flow=name, first=10 * n) for n, name in enumerate("bcdef", 1)]
+    await led_stage.settle()
+    while not all(task.done() for task in others):
+        await led_stage.commit()
+    assert first.done()
+    assert [len(batch) for batch in led_stage.writer.batches] == [1, 2, 2, 1]

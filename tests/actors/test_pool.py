@@ -135,9 +135,12 @@ async def test_those_that_die_before_they_join_are_replaced_ever_more_slowly(rig
 
 
 async def test_one_that_never_joins_does_not_count_for_ever(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "LATE_S", -1.0)
     rig.pool.start()
     await rig.until(lambda: len(rig.alive()) == 2)
+    rig.pool.changed()
+    await rig.settle()
+    assert len(rig.alive()) == 2, "they may still come"
+    monkeypatch.setattr(pool, "LATE_S", -1.0)
     rig.pool.changed()
     await rig.until(lambda: len(rig.alive()) == 4)
 

@@ -121,6 +121,16 @@ def test_when_ray_has_ended_nobody_waits(client: RayClient, life: FakeLife) -> N
         client.begin("wait").result(30)
 
 
+def test_the_answers_of_a_closed_leader_are_not_waited_for(client: RayClient, life: FakeLife, actor: FakeActor) -> None:
+    answer = client.begin("wait")
+    client.give_up("the leader has closed")
+    life.end()
+    for ask in (lambda: answer.result(30), lambda: client.ask("status"), lambda: client.begin("status")):
+        with pytest.raises(ConnectionError, match=r"^the leader has closed$"):
+            ask()
+    assert len(actor.calls) == 1, "it is not called any more"
+
+
 # ------------------------------------------------------------------------------------------------------------- starts
 
 

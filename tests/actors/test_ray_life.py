@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 
+import psutil
 import pytest
 
 from towline.actors import ray_life
@@ -32,13 +33,20 @@ def test_who_waits_is_told_when_a_server_ends(monkeypatch: pytest.MonkeyPatch) -
         one.stdin.close()
 
 
-def test_only_rays_servers_count(no_ray: None) -> None:
-    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    try:
-        assert ray_life._servers() == []
-        assert not RayLife().over
-    finally:
-        other.kill()
-        other.wait()
-        assert other.stdin is not None
-        other.stdin.close()
+NONE = """
+import subprocess, sys
+from towline.actors import ray_life
+other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+print(ray_life._servers(), ray_life.RayLife().over)
+other.communicate()
+"""
+
+
+def test_a_process_without_a_ray_has_no_servers() -> None:
+    said = subprocess.run([sys.executable, "-c", NONE], capture_output=True, text=True, check=True).stdout
+    assert said == "[] False\n"
+
+
+@pytest.mark.ray
+def test_rays_servers_are_found(local_ray: None) -> None:
+    assert {psutil.Process(pid).name() for pid in ray_life._servers()} == ray_life.SERVERS

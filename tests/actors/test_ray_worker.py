@@ -11,12 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import towline
 from tests.kit.leaks import eventually
 from towline import Flow, job
 from towline.actors.identity import start_time
+from towline.actors.supervisor import Orders
 
 # The guard lives in a process of its own here: whoever holds its lease is killed when that ends.
 GUARDED = """
@@ -101,6 +103,20 @@ def test_it_can_be_pointed_at_a_leader_when_nobody_is_there_to_hear(guarded: tup
     assert process.stdout is not None
     assert process.stdout.readline() == "False\n"
     os.kill(child, signal.SIGKILL)
+
+
+def test_the_supervisor_learns_how_often_the_leader_wants_to_hear(
+    guarded: tuple[subprocess.Popen[str], int, int], tmp_path: Path
+) -> None:
+    process, _supervisor, _child = guarded
+    orders = tmp_path / "orders"
+    tell(process, f"pipe, guard._shell.stdin = guard._shell.stdin, open({str(orders)!r}, 'wb')")
+    tell(process, "guard.obey(3, 0.1); guard.obey(4, 0.7); guard.obey(4, 0.7)")
+    tell(process, "guard._shell.stdin.close(); guard._shell.stdin = pipe; print(guard._lease.epoch, flush=True)")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "4\n"
+    [said] = [msgspec.json.decode(line, type=Orders) for line in orders.read_bytes().splitlines()]
+    assert (said.touch_s, said.pid) == (0.7, process.pid), "told once, when it has changed"
 
 
 # ------------------------------------------------------------------------------------------------------------- runs

@@ -128,10 +128,9 @@ class FakeLink:
 
 def hello(pid: int = 0, supervisor: int = 0, worker: str = "w1", held: list[model.Held] | None = None, **changes: str) -> bytes:
     here = host_id()._asdict() | changes
-    who = identity(worker)._replace(
-        **here, pid=pid, started=start_time(pid), supervisor_pid=supervisor, supervisor_started=start_time(supervisor)
-    )
-    return model.encode(model.Hello(*who, held or []))
+    who = msgspec.structs.replace(identity(worker), **here, pid=pid, started=start_time(pid))
+    who = msgspec.structs.replace(who, supervisor_pid=supervisor, supervisor_started=start_time(supervisor))
+    return model.encode(model.Hello(*msgspec.structs.astuple(who), held or []))
 
 
 def elsewhere(**changes: str) -> bytes:

@@ -368,10 +368,13 @@ def test_orders_in_pieces_and_several_at_once(make: Make, leader: Leader) -> Non
     orders = msgspec.json.encode(Orders(socket=leader.path, token=TOKEN, touch_s=0.1)) + b"\n"
     pair.write(orders + orders[:20])
     leader.accept()
-    leader.touch()
+    first = leader.touch()
     pair.write(orders[20:])
-    leader.accept()
-    leader.touch()
+    leader.accept()  # orders make it call again
+    later = leader.touch()
+    assert (first.worker, later.worker) == (pair.name, pair.name)
+    assert later.sent > first.sent
+    assert pair.supervisor.poll() is None
 
 
 def test_stdin_may_end_before_the_worker_does(make: Make, leader: Leader) -> None:
@@ -400,7 +403,9 @@ def test_ctrl_c_is_not_for_it(make: Make, leader: Leader) -> None:
     leader.touch()
     pair.supervisor.send_signal(signal.SIGINT)
     leader.touch()
-    leader.touch()
+    leader.answer(model.Touched(1, leader.touch().sent, 60.0))
+    assert eventually(lambda: pair.lease.deadline > 0), "it goes on, and so does the lease"
+    assert pair.supervisor.poll() is None
 
 
 def test_a_worker_that_was_given_up_is_killed(make: Make, leader: Leader) -> None:

@@ -25,6 +25,7 @@ from towline.actors.worker import Worker
 from towline.engine import model
 from towline.engine.errors import TowlineError, UsageError
 from towline.engine.graph import column
+from towline.stores.objects.base import ObjectsError
 
 Frame = TypeVar("Frame")
 
@@ -90,8 +91,7 @@ class FakeGuard:
     touches = True
 
     def __init__(self) -> None:
-        self.until = 0.0
-        self.epoch = 0
+        self.until, self.touch_s, self.epoch = 0.0, 0.0, 0
         self.up = True
 
     def deadline(self) -> float:
@@ -100,8 +100,8 @@ class FakeGuard:
     def extend(self, deadline: float) -> None:
         self.until = max(self.until, deadline)
 
-    def obey(self, epoch: int) -> None:
-        self.epoch = epoch
+    def obey(self, epoch: int, touch_s: float) -> None:
+        self.epoch, self.touch_s = epoch, touch_s
 
     def is_up(self) -> bool:
         return self.up
@@ -330,7 +330,7 @@ def test_a_lower_epoch_is_not_obeyed(rig: Rig) -> None:
 
 def test_the_machines_faults_are_told_apart(rig: Rig) -> None:
     def body(job: model.LeasedJob, inputs: Sequence[Any]) -> Outcome:
-        raise TowlineError("disk full")
+        raise ObjectsError("disk full")
 
     line = rig.line()
     rig.runner.body = body
@@ -344,9 +344,9 @@ def test_the_machines_faults_are_told_apart(rig: Rig) -> None:
         pull = line.hear(model.Pull)
         endings += pull.endings
         logs += pull.logs
-    assert [ending.failure.kind for ending in endings if ending.failure] == ["upload", "upload"]
+    assert [ending.failure.kind for ending in endings if ending.failure] == ["upload", "unresolved_reference"]
     assert endings[0].failure is not None
-    assert endings[0].failure.message == "TowlineError: disk full"
+    assert endings[0].failure.message == "ObjectsError: disk full"
     assert "row 9 was not handed over" in str(endings[1].failure)
     assert [(log.row, log.stdout) for log in logs] == [(1, b"said"), (2, b"said")]
     assert not rig.capture.open

@@ -26,8 +26,9 @@ def test_twenty_thousand_in_one_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-def test_twenty_thousand_on_ray(tmp_path: Path) -> None:
-    check(chain.measure(20_000, tmp_path, MACHINE, small_repeats=0), tmp_path)
+def test_twenty_thousand_on_ray_and_on_from_there_without(tmp_path: Path) -> None:
+    """That another Ray goes on is for the torture to show: each start of a Ray takes seconds."""
+    check(chain.measure(20_000, tmp_path, MACHINE, restore_local=True, small_repeats=0), tmp_path)
 
 
 def test_a_driver_that_fails_is_heard(tmp_path: Path) -> None:

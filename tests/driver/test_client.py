@@ -108,6 +108,24 @@ def test_a_flow_that_cannot_be_encoded_leaves_nothing_under_way() -> None:
     assert wire.asked == before == ["submit"]
 
 
+def test_what_was_under_way_with_a_refused_chunk_is_waited_for() -> None:
+    """The caller cancels the rest then: nothing of the flow may come in behind that."""
+    begun: list[Future[Any]] = []
+
+    class Wire(FakeWire):
+        def begin(self, verb: str, payload: Any) -> Future[Any]:
+            begun.append(Future())
+            if len(begun) == IN_FLIGHT:
+                begun[0].set_exception(UsageError("duplicate job"))
+                threading.Timer(0.05, lambda: [late.set_exception(UsageError("cannot follow")) for late in begun[1:]]).start()
+            return begun[-1]
+
+    with pytest.raises(UsageError, match="duplicate job"):
+        feed(Line(Wire()), CHUNKS)
+    assert len(begun) == IN_FLIGHT
+    assert all(late.done() and not late.cancelled() for late in begun)
+
+
 def test_a_lost_stream_is_a_connection_error() -> None:
     from towline.actors.stream import StreamClosed
 
@@ -127,6 +145,7 @@ class Service:
     def __init__(self, wire: FakeWire) -> None:
         self.wire = wire
         self.links: list[Any] = []
+        self.late: list[tuple[Any, int]] = []
 
     def on_frame(self, link: Any, data: bytes) -> None:
         ask = model.decode_to_leader(data)
@@ -134,6 +153,12 @@ class Service:
         if ask.verb == "hang":
             self.links.append(link)
             return
+        if ask.verb == "late":  # answered when the next question comes
+            self.late.append((link, ask.number))
+            return
+        while self.late:
+            asker, number = self.late.pop()
+            asker.send(model.encode(model.Answer(number, True, b"")))
         try:
             value = self.wire.ask(ask.verb, msgspec.msgpack.decode(ask.payload) if ask.payload else None)
             answer = model.Answer(ask.number, True, msgspec.msgpack.encode(value))
@@ -210,6 +235,53 @@ def test_who_waits_when_the_leader_goes_is_told(served: Served) -> None:
     assert client.find(url) is None
 
 
+def test_a_question_that_was_given_up_does_not_end_the_line(served: Served) -> None:
+    _wire, end, url = served
+    found = client.find(url)
+    assert found is not None
+    assert found.begin("late").cancel()
+    assert found.ask("status", timeout_s=30)["state"] == "running"
+    assert found.begin("hang").cancel()
+    waiting = found.begin("hang")
+    end()
+    with pytest.raises(ConnectionError, match="the leader is gone"):
+        waiting.result(30)
+
+
+def test_a_leader_that_does_not_answer_is_named(served: Served) -> None:
+    found = client.find(served[2])
+    assert found is not None
+    with found, pytest.raises(TimeoutError, match=r"did not answer 'hang' within 0\.0 s"):
+        found.ask("hang", timeout_s=0.0)
+
+
+def test_a_leader_that_lasts_is_told(served: Served) -> None:
+    place = client.leading(served[2])
+    assert place is not None
+    assert (place.pid, place.orphaned()) == (os.getpid(), False)
+
+
+def test_a_leader_that_dies_with_its_driver_is_waited_for(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    _wire, end, url = served
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            end()
+
+    monkeypatch.setattr(endpoint.Endpoint, "orphaned", lambda _self: True)
+    monkeypatch.setattr(client.time, "sleep", sleep)
+    assert client.leading(url) is None
+    assert len(looks) == 3
+
+
+def test_a_leader_that_outlives_its_driver_for_long_is_alive(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint.Endpoint, "orphaned", lambda _self: True)
+    monkeypatch.setattr(client, "DYING_S", 0.0)
+    assert client.leading(served[2]) is not None
+
+
 def test_word_of_a_dead_leader_is_no_leader(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint.Endpoint, "provably_dead", lambda _self: True)
     assert client.find(served[2]) is None
@@ -218,6 +290,7 @@ def test_word_of_a_dead_leader_is_no_leader(served: Served, monkeypatch: pytest.
 def test_a_store_without_word_of_a_leader(tmp_path: Path) -> None:
     asyncio.run(Store.open(tmp_path / "store", create=True))
     assert client.find(str(tmp_path / "store")) is None
+    assert client.leading(str(tmp_path / "store")) is None
     with pytest.raises(StoreMissing):
         client.find(str(tmp_path / "nothing"))
 

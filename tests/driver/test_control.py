@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import towline
 from tests.kit.fake_leader import FakeLeader, FakeWire
 from towline import client, offline
 from towline.client import Line
-from towline.control import JobInfo, Run, uuid_of
+from towline.control import ANSWER_S, JobInfo, Run, uuid_of
 from towline.engine.authoring.decorator import job
+from towline.engine.authoring.flow import Flow
+from towline.engine.authoring.reference import OutputReference
 from towline.engine.errors import UsageError
 
 
@@ -88,6 +92,55 @@ def test_many_outputs_come_in_the_order_of_the_question() -> None:
     assert live(wire).outputs([f"u{n}" for n in (7, 1, 8)]) == [7, 1, 8]
 
 
+def test_references_inside_an_output_are_resolved_as_far_as_they_have_values() -> None:
+    def ref(uuid: str, *path: Any) -> OutputReference:
+        return OutputReference(uuid, tuple(("i", step) for step in path))
+
+    wire = FakeWire()
+    wire.outputs = {
+        "u1": {"a": ref("u2", "b"), "open": ref("u9")},
+        "u2": {"b": [ref("u3")]},
+        "u3": 7,
+        "round": [ref("round", 0)],
+    }
+    run = live(wire)
+    assert run.output("u1") == {"a": [7], "open": ref("u9")}
+    assert run.output(ref("u1", "a", 0)) == 7
+    assert run.output("round") == [ref("round", 0)], "one that leads back stays what it is"
+
+
+def test_a_large_output_is_resolved_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    @job
+    def small() -> int:
+        return 7
+
+    @job
+    def large(other: str) -> Any:
+        return [OutputReference(other), b"x" * 100_000]
+
+    one = small()
+    two = large(one.uuid)
+    assert towline.run([one, two], local=True, progress=False).output(two) == [7, b"x" * 100_000]
+
+
+def test_the_output_of_a_flow_is_what_it_says() -> None:
+    @job
+    def make() -> int:
+        return 1
+
+    one, two = make(), make()
+    wire = FakeWire()
+    wire.outputs = {one.uuid: {"x": 5}, two.uuid: 6}
+    run = live(wire)
+    flow = Flow([one, two], output={"all": [two.output, one.output["x"]], "n": 2})
+    assert run.output(flow) == {"all": [6, 5], "n": 2}
+    assert run.outputs([one, flow, two]) == [{"x": 5}, run.output(flow), 6]
+    with pytest.raises(UsageError, match="'bare' was made without an output"):
+        run.output(Flow([make()], name="bare"))
+
+
 def test_failures_say_why() -> None:
     run = live(FakeWire(failures=2))
     first, _second = run.failures()
@@ -107,6 +160,21 @@ def test_waiting_asks_until_the_end() -> None:
     assert run.wait() == "failed"
     assert wire.asked.count("wait") == 3
     assert run.state == "failed"
+
+
+def test_a_leader_that_says_nothing_is_not_waited_for_for_ever() -> None:
+    patience: dict[str, float | None] = {}
+
+    class Wire(FakeWire):
+        def ask(self, verb: str, payload: Any = None, timeout_s: float | None = None) -> Any:
+            patience[verb] = timeout_s
+            return super().ask(verb, payload, timeout_s)
+
+    run = live(Wire(("completed",)))
+    assert (run.state, run.cancel(), run.wait()) == ("running", 3, "stopped")
+    assert patience["status"] == ANSWER_S
+    assert (patience["wait"] or 0) > ANSWER_S
+    assert patience["cancel"] is None, "that takes as long as a body takes to be killed"
 
 
 def test_waiting_in_vain_leaves_the_run_going() -> None:

@@ -196,8 +196,10 @@ towline.run([nap(0), nap(1)], store="runs/x", local=True)
 def test_ctrl_c_in_a_script_leaves_a_run_that_resumes_at_once() -> None:
     Path("nap.py").write_text(SCRIPT)
     process = subprocess.Popen(
-        [sys.executable, "-m", "towline", "run", "nap.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-m", "towline", "run", "nap.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # a shell that runs the tests in the background has Ctrl-C ignored, and its children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     assert process.stdout.readline() == "begun\n"
@@ -266,14 +268,29 @@ def test_what_cannot_be_resumed_says_so_in_one_sentence(verb: Any, tmp_path: Pat
         verb("runs/x")
 
 
-def test_half_handed_in_flows_leave_nothing_running() -> None:
+def test_what_cannot_be_handed_in_leaves_no_store() -> None:
     class Unspeakable:
         def __reduce__(self) -> Any:
             raise TypeError("cannot be pickled")
 
     with pytest.raises(UsageError, match="a"):
         towline.run(add(Unspeakable(), 1), store="runs/x")  # type: ignore[arg-type]  # that is the test
-    assert Run("runs/x").status()["leader"]["closed"]
+    assert not Path("runs").exists()
+
+
+def test_a_run_is_one_flow_of_its_store() -> None:
+    bad = fail("no")
+    with pytest.raises(RunFailed, match="1 of 1 jobs failed") as caught:
+        towline.run(bad, store="runs/x")
+    assert isinstance(caught.value.run, Run)
+    one = add(1, 2)
+    run = towline.run(one, store="runs/x")
+    assert (run.state, run.counts(), run.failures()) == ("completed", {"completed": 1}, [])
+    assert [info.uuid for info in run.jobs()] == [one.uuid]
+    assert (caught.value.run.state, len(caught.value.run.failures())) == ("failed", 1)
+    whole = towline.connect("runs/x")
+    assert (whole.state, whole.counts()) == ("failed", {"completed": 1, "failed": 1})
+    assert (run.output(one), whole.output(one)) == (3, 3)
 
 
 @pytest.mark.ray

@@ -48,14 +48,17 @@ def test_jobs_still_being_handed_in_count_in_the_total() -> None:
 def test_lines_are_few_and_the_last_one_says_how_it_ended() -> None:
     out, clock = io.StringIO(), Clock()
     lines = Lines("runs/x", out, clock)
+    lines.begin("starting")
+    clock.now += LINES_EVERY_S * 2
     for ended in range(21):
         lines.update(status(completed=ended, running=2, failed=1))
         clock.now += 1.0
-    lines.finish(status("failed", completed=99, failed=1))
+    lines.finish(status("failed", completed=99, failed=1), 99)
     said = out.getvalue().splitlines()
-    assert len(said) == 20 // LINES_EVERY_S + 1
-    assert said[0] == "towline: 6/100 ended, 2 running, 1 failed, 1.0 jobs/s, 94 s left"
-    assert said[-1] == "towline: failed: 99 jobs in 21 s (99 completed, 1 failed), store runs/x"
+    assert len(said) == 20 // LINES_EVERY_S + 2
+    assert said[0] == "towline: starting"
+    assert said[1] == "towline: 6/100 ended, 2 running, 1 failed, 1.0 jobs/s, 94 s left"
+    assert said[-1] == "towline: failed: 99 jobs in 31 s (99 completed, 1 failed), store runs/x"
 
 
 def test_a_run_broken_off_says_nothing_at_its_end() -> None:
@@ -70,13 +73,16 @@ def test_the_bar_shows_counts_and_pace_and_leaves_one_line() -> None:
     out, clock = io.StringIO(), Clock()
     console = Console(file=out, force_terminal=True, width=150, color_system=None)
     bar = Bar("runs/[x]", clock, console)
+    bar.begin("starting")
+    bar._bar.refresh()
+    assert "starting" in out.getvalue()
     bar.update(status(completed=0, running=3))
     clock.now += 2.0
     bar.update(status(completed=50, running=3))
     bar._bar.refresh()
     assert "50/100" in out.getvalue()
     assert "3 running, 25 jobs/s, 2.0 s left" in out.getvalue()
-    bar.finish(status("completed", completed=100))
+    bar.finish(status("completed", completed=100), 100)
     bar.finish(None)
     assert out.getvalue().rstrip().endswith("towline: completed: 100 jobs in 2.0 s (100 completed), store runs/[x]")
 
@@ -101,4 +107,5 @@ def test_no_pace_and_no_time_left_where_none_is_known() -> None:
 
 
 def test_the_summary_counts_what_was_done_now() -> None:
-    assert summary(status("completed", completed=7), 1.0, 3, "s") == "completed: 4 jobs in 1.0 s (7 completed), store s"
+    assert summary(status("completed", completed=7), 1.0, 4, "s") == "completed: 4 jobs in 1.0 s (7 completed), store s"
+    assert summary(status("failed", failed=1), 1.0, 1, "s") == "failed: 1 job in 1.0 s (1 failed), store s"

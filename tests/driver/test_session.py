@@ -12,7 +12,9 @@ import pytest
 
 import towline
 from tests.kit.fake_leader import FakeLeader, FakeWire
-from towline import Flow, Job, RunFailed, UsageError, client, job, offline, places, session
+from towline import Flow, Job, Run, RunFailed, UsageError, client, job, offline, places, session
+from towline.actors.endpoint import Endpoint
+from towline.progress import Bar
 from towline.stores.errors import StoreLocked
 
 
@@ -47,6 +49,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(session, "start", made.start)
     monkeypatch.setattr(session, "chunks_of", lambda flow: made.chunks(flow))
     monkeypatch.setattr(client, "find", lambda _url: None)
+    monkeypatch.setattr(client, "leading", lambda _url: None)
     return made
 
 
@@ -81,6 +84,65 @@ def test_failed_jobs_are_told_with_their_tracebacks(stage: Stage) -> None:
     assert "u5" not in text
     assert "and 2 more: see `towline status runs/x`" in text
     assert stage.leader.closed == 1
+
+
+def test_the_error_of_a_failed_run_has_the_run(stage: Stage) -> None:
+    stage.leader = FakeLeader(FakeWire(("failed",), failures=1))
+    with pytest.raises(RunFailed) as caught:
+        towline.run(add(1, 2), store="runs/x", progress=False)
+    assert isinstance(caught.value.run, Run)
+    assert (caught.value.run.state, caught.value.run.counts()) == ("failed", {"failed": 1})
+
+
+def test_how_a_run_ended_is_asked_of_its_own_flow(stage: Stage) -> None:
+    """Other flows of the same store may have failed long ago."""
+    flow, questions = Flow([add(1, 2)]), []
+
+    class Wire(FakeWire):
+        def _status(self, payload: Any) -> dict[str, Any]:
+            questions.append(payload)
+            of_all = super()._status(None) | {"flows": [["f0", "old", 3, 3], [flow.uuid, "new", 1, 1]]}
+            if self.state == "running" or payload:
+                return of_all
+            return of_all | {"state": "failed", "counts": {"completed": 1, "failed": 3}, "total": 4}
+
+    stage.leader = FakeLeader(Wire(("completed",)))
+    run = towline.run(flow, store="runs/x", progress=False)
+    assert questions[-1] == {"flow": flow.uuid}
+    assert (run.state, run.counts()) == ("completed", {"completed": 1})
+
+
+def test_what_cannot_be_taken_is_refused_before_anything_starts(stage: Stage) -> None:
+    def refuse(_flow: Any) -> Any:
+        raise UsageError("argument a of job add cannot be encoded")
+
+    stage.chunks = refuse
+    for verb in (towline.run, towline.submit):
+        with pytest.raises(UsageError, match="cannot be encoded"):
+            verb(add(1, 2), store="runs/x")
+    assert stage.orders == []
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (3, "a list of them, got int$"),
+        (None, "got NoneType$"),
+        ("job", "got str$"),
+        ([add(1, 2), 3], "got int$"),
+        (add, "got JobFunction: call it, its call is the job$"),
+        ({"a": add(1, 2)}, "got dict$"),
+    ],
+)
+def test_what_is_no_flow_is_named(stage: Stage, given: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        towline.run(given, progress=False)
+    assert stage.orders == []
+
+
+def test_jobs_may_come_from_anything_that_gives_them_one_by_one(stage: Stage) -> None:
+    assert towline.run((add(n, n) for n in range(3)), progress=False).counts() == {"completed": 3}
 
 
 def test_failed_jobs_are_only_told_of_if_that_is_asked(stage: Stage) -> None:
@@ -139,10 +201,37 @@ def test_half_a_flow_does_not_stop_the_others_in_its_store(stage: Stage, monkeyp
     assert "cancel" not in stage.wire.asked
 
 
-def test_progress_ends_with_one_line(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_begins_and_ends_with_one_line(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     towline.run(add(1, 2), store="runs/x")
-    [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("towline: completed: 1 jobs in ")
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "towline: starting on a local Ray"  # which takes seconds
+    assert last.startswith("towline: completed: 1 job in ")
+    towline.run(add(1, 2), store="runs/y", local=True)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_of_a_store_that_is_led_only_that_is_said(
+    stage: Stage, at_rest: FakeWire, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(client, "leading", lambda _url: Endpoint("/none", "t", 1, 7, 1.0, "here", "boot", "pid:[1]"))
+    with pytest.raises(StoreLocked):
+        towline.resume("runs/x")
+    assert capsys.readouterr().err == ""
+    assert stage.orders == []
+
+
+def test_a_start_that_fails_leaves_no_bar(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    views: list[Bar] = []
+    monkeypatch.setattr(session.shows, "show", lambda _wanted, store: views.append(Bar(store)) or views[0])
+
+    def start(_order: session.Order) -> Any:
+        assert views[0]._bar.live.is_started
+        raise UsageError("no Ray answers")
+
+    monkeypatch.setattr(session, "start", start)
+    with pytest.raises(UsageError, match="no Ray answers"):
+        towline.run(add(1, 2), store="runs/x")
+    assert not views[0]._bar.live.is_started
 
 
 # --------------------------------------------------------------------------------------------------- in this process
@@ -262,6 +351,22 @@ def test_a_local_submit_runs_its_jobs_beside_us(stage: Stage) -> None:
     assert not stage.leader.ran_in.is_alive()  # type: ignore[union-attr]  # it has run
 
 
+def test_what_was_submitted_is_asked_of_its_own_flow(stage: Stage) -> None:
+    questions: list[Any] = []
+
+    class Wire(FakeWire):
+        def ask(self, verb: str, payload: Any = None, timeout_s: float | None = None) -> Any:
+            if verb in ("status", "wait", "jobs"):
+                questions.append(payload)
+            return super().ask(verb, payload, timeout_s)
+
+    stage.leader = FakeLeader(Wire(("completed",)))
+    flow = Flow([add(1, 2)])
+    run = towline.submit(flow, store="runs/x")
+    assert (run.state, run.jobs(["failed"]), run.wait()) == ("running", [], "completed")
+    assert [one["flow"] for one in questions] == [flow.uuid] * 3
+
+
 def test_a_refused_submit_leaves_no_leader(stage: Stage) -> None:
     stage.wire.refuse_chunk = 0
     with pytest.raises(UsageError, match="duplicate job"):
@@ -318,7 +423,8 @@ def test_resume_needs_a_store(monkeypatch: pytest.MonkeyPatch, stage: Stage, at_
 
 
 def test_a_store_that_is_led_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "find", lambda _url: client.Line(FakeWire()))
+    led = Endpoint("/none", "t", 1, 7, 1.0, "here", "boot", "pid:[1]")
+    monkeypatch.setattr(client, "leading", lambda _url: led)
     order = session.Order(store="runs/x", create=False)
     with pytest.raises(StoreLocked, match=r"the store at runs/x is being led by process 7 on here.*connect.*takeover"):
         session.refuse_if_led(order)

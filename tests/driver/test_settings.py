@@ -52,6 +52,14 @@ def test_times_of_leases_reach_the_leader(monkeypatch: pytest.MonkeyPatch) -> No
         settings.leader_config()
 
 
+def test_how_long_a_commit_may_be_put_off_reaches_the_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOWLINE_COMMIT_DELAY_MS", "0")
+    assert settings.leader_config().commit_delay_ms == 0.0
+    monkeypatch.setenv("TOWLINE_COMMIT_DELAY_MS", "-1")
+    with pytest.raises(UsageError, match="commit_delay_ms must be 0 or more"):
+        settings.leader_config()
+
+
 def test_without_variables_nothing_heavy_is_loaded() -> None:
     code = "import sys; from towline import settings; settings.current(); print('pydantic' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -136,6 +136,32 @@ def test_added_jobs_wait_for_the_commit() -> None:
     assert desk.core.idle() is False
 
 
+def test_no_child_is_granted_before_it_is_durable_itself() -> None:
+    """A rope must not reach into a submission that a crash can take back, nor may its parent's outcome release such a job."""
+    desk = desk_with(auto=False)
+    desk.submit(chunk(1, total=4))
+    appended = desk.appended
+    desk.submit(chunk([[0], [1], []], base=1, total=4))
+    desk.commit(appended)
+    (job,) = desk.leased()
+    assert job.row == 0
+    desk.complete([job])
+    assert desk.leased() == []
+    desk.commit()
+    first = desk.leased()
+    desk.complete(first)
+    assert sorted(rows(first) + rows(desk.leased())) == [1, 2, 3]
+
+
+def test_no_grown_child_is_granted_before_it_is_durable_itself() -> None:
+    desk = desk_with(chunk(1), auto=False)
+    (job,) = desk.leased()
+    desk.grow(job, Growth(addition=chunk([[], [0]], first=50)))
+    assert desk.leased() == []
+    desk.commit()
+    assert rows(desk.leased()) == [1, 2]
+
+
 def test_grown_jobs_wait_for_the_commit() -> None:
     desk = desk_with(chunk(1), auto=False)
     (job,) = desk.leased()

@@ -200,7 +200,9 @@ def test_what_is_refused_is_said_in_one_sentence_and_changes_nothing(name: str) 
 
 def test_the_good_diamond_is_taken() -> None:
     """So that the refusals above are each due to the one thing that they change."""
-    graph_of(DIAMOND, chunk([[EXTERNAL]], first=9, externals=[(uuid_of(3), 1)]))
+    graph = graph_of(DIAMOND, chunk([[EXTERNAL]], first=9, externals=[(uuid_of(3), 1)]))
+    parents = [[graph.edge_parent[edge] for edge in graph.parent_edges(row)] for row in range(graph.size)]
+    assert parents == [[], [0], [0], [1, 2], [3]]
 
 
 def test_jobs_beside_count_as_there() -> None:

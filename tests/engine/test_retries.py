@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.kit.builders import failure
 from towline.engine.model import Options
-from towline.engine.retries import LONE_DEATHS, MACHINE_TRIES, backoff_s, decide
+from towline.engine.retries import LONE_DEATHS, MACHINE_TRIES, UPLOAD_TRIES, backoff_s, decide
 from towline.engine.states import OF_THE_MACHINE, FailureKind, JobState
 
 S = JobState
@@ -29,7 +29,7 @@ def test_where_the_outcome_is_certain_there_is_no_retry() -> None:
     assert (decision.state, decision.attempts, decision.delay_s) == (S.FAILED, 1, 0.0)
 
 
-@pytest.mark.parametrize("kind", sorted(OF_THE_MACHINE))
+@pytest.mark.parametrize("kind", sorted(OF_THE_MACHINE - {FailureKind.UPLOAD}))
 @pytest.mark.parametrize("retries", [0, 2])
 def test_the_machine_s_fault_costs_nothing_until_it_has_come_too_often(kind: FailureKind, retries: int) -> None:
     allowed = (LONE_DEATHS if kind is FailureKind.LOST else MACHINE_TRIES) + retries
@@ -38,6 +38,12 @@ def test_the_machine_s_fault_costs_nothing_until_it_has_come_too_often(kind: Fai
         assert (decision.state, decision.attempts) == (S.DELAYED, 0)
     last = decide(Options(retries=retries), failure(kind), 0, allowed - 1, 0)
     assert (last.state, last.attempts, last.delay_s) == (S.FAILED, 1, 0.0)
+
+
+def test_a_store_that_takes_nothing_ends_the_run_and_no_job() -> None:
+    decisions = [decide(Options(), failure(FailureKind.UPLOAD), 0, deaths, 0) for deaths in range(50)]
+    assert {(one.state, one.attempts) for one in decisions} == {(S.DELAYED, 0)}
+    assert [one.halt for one in decisions] == [deaths + 1 >= UPLOAD_TRIES for deaths in range(50)]
 
 
 def test_a_kind_that_nobody_knows_is_the_job_s_own_fault() -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from towline.engine import model
 from towline.engine.graph import Graph
 from towline.engine.ids import pack_uuid
-from towline.engine.worker import Identity
+from towline.engine.model import Identity
 
 CALL = b"\x92\x90\x80"
 """The arguments of `f()`."""
@@ -97,7 +99,7 @@ def identity(worker: str = "w1") -> Identity:
 
 
 def hello(worker: str = "w1", held: Sequence[model.Held] = (), stream: int = 0) -> model.Hello:
-    return model.Hello(*identity(worker), list(held), stream)
+    return model.Hello(*msgspec.structs.astuple(identity(worker)), list(held), stream)
 
 
 def plain(jobs: Sequence[tuple[int, int]], outputs: Sequence[bytes] = (), *, elapsed: float = 0.001) -> model.Plain:

@@ -97,6 +97,9 @@ class DiskShim(Os):
         self._fds[fd].live += whole
         return len(whole)
 
+    def clone(self, source: int, fd: int, start: int, count: int) -> int:
+        return self.write(fd, [os.pread(source, count, start)])
+
     def _may_fail(self) -> None:
         if self.fail_fsync_at is not None and self.calls > self.fail_fsync_at:
             self.fail_fsync_at = None

@@ -1,17 +1,57 @@
 """The contract of `stores.objects.base`, once, for every backend: a backend's test class inherits it and looks in by `peek`.
 
 A subclass gives an `objects` fixture (an empty store) and `peek(objects, key)`, which reads the stored bytes without the code
-under test. Nothing here knows of files, folders or buckets.
+under test; `fetch(objects, url)` where a signed URL is followed by something else than urllib. Nothing here knows of files,
+folders or buckets. The sizes of streams are told in the backend's own parts, `objects.part_bytes`: make them small in the
+fixture where the backend allows it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import random
+import urllib.request
+from contextlib import aclosing
 
 import pytest
 
 from towline.engine.errors import UsageError
-from towline.stores.objects.base import ABSENT, NotFound, ObjectsError, PreconditionFailed, Version
+from towline.stores.objects.base import ABSENT, OVERWRITE, Ambiguous, NotFound, ObjectsError, PreconditionFailed, Version
+from towline.stores.objects.memory import MemoryObjects
+
+SIZES = {
+    "nothing": lambda part: 0,
+    "one": lambda part: 1,
+    "part-1": lambda part: part - 1,
+    "part": lambda part: part,
+    "part+1": lambda part: part + 1,
+    "parts": lambda part: 3 * part + 5,
+}
+"""Bytes of a stream, by the size of a part."""
+
+
+def content(size, seed=0):
+    return random.Random(seed).randbytes(size)
+
+
+async def odd_pieces(data, part):
+    """The data in pieces of all sorts of sizes: none, one byte, many parts."""
+    at = 0
+    for size in itertools.cycle([0, 1, 7, part // 3 + 1, part, 2 * part + 1]):
+        if at >= len(data):
+            return
+        piece = data[at : at + size]
+        yield memoryview(piece) if size % 2 else piece
+        at += size
+
+
+async def collected(stream):
+    return b"".join([piece async for piece in stream])
+
+
+class Stop(Exception):
+    """What a source of pieces dies of."""
 
 
 class ObjectsContract:
@@ -21,8 +61,22 @@ class ObjectsContract:
         """The stored bytes, read behind the back of the code under test; None if there are none."""
         raise NotImplementedError
 
+    async def fetch(self, objects, url):
+        """What a GET of this URL gives to a stranger."""
+
+        def get():
+            with urllib.request.urlopen(url) as answer:
+                return answer.read()
+
+        return await asyncio.to_thread(get)
+
     async def keys(self, objects, prefix="", start_after=""):
         return [m.key async for m in objects.list(prefix, start_after)]
+
+    async def nothing_is_left(self, objects):
+        """No object, no upload and no task of ours."""
+        assert await self.keys(objects) == []
+        assert [u async for u in objects.unfinished()] == []
 
     async def test_what_was_put_is_there(self, objects):
         await objects.put("a/b/c.bin", b"hello")
@@ -97,27 +151,32 @@ class ObjectsContract:
             await objects.put("k", b"1", Version("x"))
         assert await self.peek(objects, "k") is None
 
-    async def test_versions_never_come_back(self, objects):
-        seen = [await objects.put("k", b"same") for _ in range(60)]
-        assert len(set(seen)) == 60
+    async def test_a_version_tells_the_bytes(self, objects):
+        """Two writes of the same bytes may have one version (an ETag is a hash); two of different bytes never."""
+        seen = [await objects.put("k", b"%02d" % (i % 30)) for i in range(60)]
+        assert len(set(seen[:30])) == len(set(seen[30:])) == 30
+        assert all(seen[i] != seen[j] for i in range(30) for j in range(30, 60) if i != j - 30)
 
     async def test_counting_by_version_loses_no_step(self, objects):
+        """Each step adds its own byte, so that a step whose answer was lost can tell whether it was made."""
         await objects.put("n", b"0")
 
-        async def step():
+        async def step(mine):
             while True:
                 version = (await objects.head("n")).version
-                value = int(await objects.get("n"))
+                value = await objects.get("n")
+                if mine in value:
+                    return
                 if (await objects.head("n")).version != version:
                     continue
                 try:
-                    await objects.put("n", b"%d" % (value + 1), version)
-                except PreconditionFailed:
+                    await objects.put("n", value + mine, version)
+                except (PreconditionFailed, Ambiguous):
                     continue
                 return
 
-        await asyncio.gather(*(step() for _ in range(8)))
-        assert await self.peek(objects, "n") == b"8"
+        await asyncio.gather(*(step(b"%d" % i) for i in range(1, 9)))
+        assert sorted(await self.peek(objects, "n")) == sorted(b"012345678")
 
     async def test_what_is_not_there_is_not_found(self, objects):
         await objects.put("a/b", b"1")
@@ -190,7 +249,19 @@ class ObjectsContract:
         ],
     )
     async def test_bad_keys_are_refused(self, objects, key):
-        for act in (objects.put(key, b"1"), objects.get(key), objects.head(key), objects.delete_many([key]), objects.sync(key)):
+        await objects.put("k", b"1")
+        for act in (
+            objects.put(key, b"1"),
+            objects.upload(key, odd_pieces(b"1", 10)),
+            objects.get(key),
+            collected(objects.download(key)),
+            objects.head(key),
+            objects.delete_many([key]),
+            objects.copy(objects, "k", key),
+            objects.copy(objects, key, "k"),
+            objects.sign(key),
+            objects.sync(key),
+        ):
             with pytest.raises(UsageError, match="is not an object key"):
                 await act
 
@@ -225,3 +296,255 @@ class ObjectsContract:
             with pytest.raises(PreconditionFailed):
                 await objects.appender("log", b"second")
             assert await self.peek(objects, "log") == b"first"
+
+    # ------------------------------------------------------------------------------------------------------ uploads
+
+    @pytest.mark.parametrize("size", SIZES)
+    async def test_uploads_of_every_size(self, objects, size):
+        part = objects.part_bytes
+        data = content(SIZES[size](part))
+        version = await objects.upload("a/k", odd_pieces(data, part))
+        assert await self.peek(objects, "a/k") == data
+        meta = await objects.head("a/k")
+        assert (meta.size, meta.version) == (len(data), version)
+        assert [u async for u in objects.unfinished()] == []
+
+    @pytest.mark.parametrize("size", ["one", "parts"])
+    async def test_an_upload_minds_what_it_meets(self, objects, size):
+        part = objects.part_bytes
+        old, new = content(SIZES[size](part)), content(SIZES[size](part), 1)
+        version = await objects.upload("k", odd_pieces(old, part), ABSENT)
+        for when in (ABSENT, Version("another")):
+            with pytest.raises(PreconditionFailed):
+                await objects.upload("k", odd_pieces(new, part), when)
+        assert await self.peek(objects, "k") == old
+        with pytest.raises(PreconditionFailed):
+            await objects.upload("not-there", odd_pieces(new, part), version)
+        newer = await objects.upload("k", odd_pieces(new, part), version)
+        assert newer != version
+        with pytest.raises(PreconditionFailed):
+            await objects.upload("k", odd_pieces(old, part), version)
+        assert await self.peek(objects, "k") == new
+        await objects.upload("k", odd_pieces(old, part), OVERWRITE)
+        assert await self.peek(objects, "k") == old
+        assert await self.keys(objects) == ["k"]
+        assert [u async for u in objects.unfinished()] == []
+
+    async def test_of_two_creating_uploads_one_wins(self, objects):
+        part = objects.part_bytes
+        contents = [content(2 * part, seed) for seed in range(2)]
+        outcomes = await asyncio.gather(
+            *(objects.upload("k", odd_pieces(data, part), ABSENT) for data in contents), return_exceptions=True
+        )
+        assert sorted(isinstance(o, Version) for o in outcomes) == [False, True]
+        assert any(isinstance(o, PreconditionFailed) for o in outcomes)
+        winner = 0 if isinstance(outcomes[0], Version) else 1
+        assert await self.peek(objects, "k") == contents[winner]
+
+    async def test_an_upload_is_invisible_until_its_end(self, objects):
+        part = objects.part_bytes
+        await objects.put("old", b"old")
+
+        async def pieces():
+            for _ in range(3):
+                yield content(part)
+                assert await self.peek(objects, "new") is None
+                assert await self.peek(objects, "old") == b"old"
+                assert await self.keys(objects) == ["old"]
+
+        await objects.upload("new", pieces())
+        await objects.upload("old", (piece async for piece in odd_pieces(b"new", 10)))
+        assert await self.peek(objects, "old") == b"new"
+
+    @pytest.mark.parametrize("size", ["nothing", "one", "part", "parts"])
+    async def test_when_the_pieces_fail_nothing_was(self, objects, size):
+        part = objects.part_bytes
+
+        async def pieces():
+            if size != "nothing":
+                yield content(SIZES[size](part))
+            raise Stop
+
+        with pytest.raises(Stop):
+            await objects.upload("k", pieces())
+        assert await self.peek(objects, "k") is None
+        await self.nothing_is_left(objects)
+
+    @pytest.mark.parametrize("size", ["nothing", "one", "part", "parts"])
+    async def test_when_the_caller_is_cancelled_nothing_was(self, objects, size):
+        part = objects.part_bytes
+        waiting = asyncio.Event()
+
+        async def pieces():
+            if size != "nothing":
+                yield content(SIZES[size](part))
+            waiting.set()
+            await asyncio.Event().wait()
+
+        upload = asyncio.create_task(objects.upload("k", pieces()))
+        await waiting.wait()
+        upload.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await upload
+        assert await self.peek(objects, "k") is None
+        await self.nothing_is_left(objects)
+
+    async def test_what_is_under_way_can_be_told_and_aborted(self, objects):
+        """Where uploads cannot be listed, there is nothing to abort, and the upload ends well."""
+        part = objects.part_bytes
+        waiting, go = asyncio.Event(), asyncio.Event()
+
+        async def pieces():
+            yield content(2 * part)
+            waiting.set()
+            await go.wait()
+            yield b"end"
+
+        upload = asyncio.create_task(objects.upload("a/k", pieces()))
+        await waiting.wait()
+        assert [u async for u in objects.unfinished("b/")] == []
+        found = [u async for u in objects.unfinished("a/")]
+        assert [u.key for u in found] in ([], ["a/k"])
+        assert all(u.started > 1e9 and u.id for u in found)
+        await objects.abort(found)
+        await objects.abort(found)
+        go.set()
+        if found:
+            with pytest.raises(ObjectsError):
+                await upload
+            assert await self.peek(objects, "a/k") is None
+        else:
+            await upload
+            assert await self.peek(objects, "a/k") == content(2 * part) + b"end"
+        assert [u async for u in objects.unfinished()] == []
+
+    # ---------------------------------------------------------------------------------------------------- downloads
+
+    @pytest.mark.parametrize("size", SIZES)
+    async def test_downloads_of_every_size(self, objects, size):
+        data = content(SIZES[size](objects.part_bytes))
+        await objects.put("k", data)
+        assert await collected(objects.download("k")) == data
+        assert all([len(piece) > 0 async for piece in objects.download("k")])
+
+    async def test_downloads_of_ranges(self, objects):
+        part = objects.part_bytes
+        data = content(3 * part + 5)
+        await objects.put("k", data)
+        for start in (0, 1, part - 1, part, 2 * part + 3, len(data), len(data) + 9):
+            for length in (None, 0, 1, part, part + 1, len(data)):
+                want = data[start:] if length is None else data[start : start + length]
+                assert await collected(objects.download("k", start, length)) == want, (start, length)
+
+    async def test_a_download_of_nothing_says_so_first(self, objects):
+        for key in ("k", "a/b"):
+            for start, length in ((0, None), (5, 3), (0, 0)):
+                with pytest.raises(NotFound):
+                    await anext(objects.download(key, start, length))
+
+    @pytest.mark.parametrize("act", ["put", "upload", "delete"])
+    async def test_a_download_is_of_one_version(self, objects, act):
+        part = objects.part_bytes
+        old, new = b"o" * (6 * part), b"n" * (6 * part)
+        await objects.put("k", old)
+        async with aclosing(objects.download("k")) as pieces:
+            found = [await anext(pieces)]
+            match act:
+                case "put":
+                    await objects.put("k", new)
+                case "upload":
+                    await objects.upload("k", odd_pieces(new, part))
+                case _:
+                    await objects.delete_many(["k"])
+            try:
+                found += [piece async for piece in pieces]
+            except ObjectsError:
+                assert old.startswith(b"".join(found))
+            else:
+                assert b"".join(found) == old
+
+    async def test_a_download_given_up_leaves_no_task(self, objects):
+        part = objects.part_bytes
+        await objects.put("k", content(6 * part))
+        await objects.get("k")
+        before = asyncio.all_tasks()
+        pieces = objects.download("k")
+        await anext(pieces)
+        await pieces.aclose()
+        untouched = objects.download("k")
+        await untouched.aclose()
+
+        async def read():
+            async with aclosing(objects.download("k")) as pieces:
+                async for _ in pieces:
+                    reading.set()
+                    await asyncio.Event().wait()
+
+        reading = asyncio.Event()
+        task = asyncio.create_task(read())
+        await reading.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert asyncio.all_tasks() <= before
+
+    # -------------------------------------------------------------------------------------------------------- copies
+
+    @pytest.mark.parametrize("size", SIZES)
+    async def test_copies_of_every_size(self, objects, size):
+        """Within the place, and to and from another one."""
+        data = content(SIZES[size](objects.part_bytes))
+        memory = MemoryObjects(appendable=False)
+        await memory.put("there", data)
+        await objects.copy(memory, "there", "a/here")
+        version = await objects.copy(objects, "a/here", "b/again")
+        assert (await objects.head("b/again")).version == version
+        assert await self.peek(objects, "a/here") == await self.peek(objects, "b/again") == data
+        await memory.copy(objects, "b/again", "back")
+        assert await memory.get("back") == data
+        await objects.delete_many(["a/here"])
+        assert await self.peek(objects, "b/again") == data
+
+    async def test_a_copy_minds_what_it_meets(self, objects):
+        memory = MemoryObjects()
+        for place in (objects, memory):
+            await place.put("new", b"new")
+        version = await objects.put("k", b"old")
+        for source in (objects, memory):
+            for when in (ABSENT, Version("another")):
+                with pytest.raises(PreconditionFailed):
+                    await objects.copy(source, "new", "k", when)
+        assert await self.peek(objects, "k") == b"old"
+        await objects.copy(objects, "new", "k", version)
+        assert await self.peek(objects, "k") == b"new"
+        await objects.copy(memory, "new", "k", OVERWRITE)
+        await objects.copy(memory, "new", "k2", ABSENT)
+        assert await self.keys(objects) == ["k", "k2", "new"]
+
+    async def test_a_copy_of_nothing(self, objects):
+        for source in (objects, MemoryObjects()):
+            with pytest.raises(NotFound):
+                await objects.copy(source, "not-there", "k")
+        assert await self.peek(objects, "k") is None
+        await self.nothing_is_left(objects)
+
+    async def test_a_copy_does_not_change_with_its_source(self, objects):
+        await objects.put("a", b"1")
+        await objects.copy(objects, "a", "b")
+        await objects.put("a", b"2")
+        assert await self.peek(objects, "b") == b"1"
+        await objects.put("b", b"3")
+        assert await self.peek(objects, "a") == b"2"
+
+    # --------------------------------------------------------------------------------------------------------- links
+
+    async def test_a_signed_url_leads_to_the_object(self, objects):
+        data = content(1000)
+        await objects.put("a/k-1.bin", data)
+        assert await self.fetch(objects, await objects.sign("a/k-1.bin", expires_s=600)) == data
+        assert await objects.sign("not/there")
+
+    async def test_the_plain_side_of_a_place_holds_the_same_keys(self, objects):
+        await objects.plain.put("k", b"plain")
+        assert await objects.plain.get("k") == b"plain"
+        assert await self.keys(objects) == ["k"]

@@ -75,7 +75,11 @@ class SimLeader:
         host = process.host
         led = model.Led(self.writer.epoch, process.name, host.name, host.boot_id, "ns", process.pid, 1.0, now.wall, self.lease_s)
         core.touch_s = self.lease_s / 4
-        self.performer = sim.bug.make_performer(core, self.writer, clock, send=self._send, kill=self._kill)
+        # half of the leaders gather a while before they commit, as all do on a bucket
+        delay_s = self.lease_s / 12 if process.pid % 2 else 0.0
+        self.performer = sim.bug.make_performer(
+            core, self.writer, clock, send=self._send, kill=self._kill, commit_delay_s=delay_s
+        )
         opened = [] if core.ledger.next_seq else [model.Opened("store", "0", now.wall)]
         self.led_at = self.world.now
         sim.leads(self, led.epoch)

@@ -20,7 +20,8 @@ from towline.engine.errors import TowlineError
 from towline.engine.events import Now
 from towline.engine.leases import Session
 from towline.engine.ledger import Ledger
-from towline.engine.worker import Identity, WorkerCore
+from towline.engine.model import Identity
+from towline.engine.worker import WorkerCore
 from towline.stores.journal.writer import JournalWriter
 
 if TYPE_CHECKING:

@@ -181,9 +181,9 @@ PROFILES = [
         workers=(2, 4),
         lease_s=(2.0, 4.0),
         shape=Shape(12, 40, parents=0.3, seconds=(0.02, 0.6)),
-        network_slow=0.15,
-        flaps=0.4,
-        faults={"break_streams": 6.0},
+        network_slow=0.3,
+        flaps=0.5,
+        faults={"break_streams": 12.0},
     ),
     Profile(
         "steals",

@@ -17,7 +17,8 @@ from tests.simulation.oracle import Run
 from tests.simulation.world import Host, Process
 from towline.engine import model
 from towline.engine.ids import unpack_uuid
-from towline.engine.worker import FLUSH_S, Identity, Todo
+from towline.engine.model import Identity
+from towline.engine.worker import FLUSH_S, Todo
 from towline.stores.objects.base import ObjectsError
 
 if TYPE_CHECKING:

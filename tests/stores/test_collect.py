@@ -10,6 +10,7 @@ from towline.engine import codec, model
 from towline.engine.states import JobState
 from towline.stores import collect, replay
 from towline.stores.files import Files, new_key, parse_key, reference_in
+from towline.stores.objects.base import Unfinished
 from towline.stores.store import Store
 
 ODD = "an odd uuid"
@@ -141,3 +142,25 @@ async def test_gc_lists_before_it_reads_the_state(tmp_path, monkeypatch):
     await collect.gc(store.url)
     assert parse_key(late)
     assert await collect.listed(store.objects) == [late]
+
+
+class Uploads:
+    """A place with uploads that nobody has completed."""
+
+    def __init__(self, *started):
+        self.left = [Unfinished(f"blobs/{number}", str(number), at) for number, at in enumerate(started)]
+
+    async def unfinished(self, prefix=""):
+        for upload in self.left:
+            yield upload
+
+    async def abort(self, uploads):
+        self.left = [upload for upload in self.left if upload not in uploads]
+
+
+async def test_only_uploads_of_long_ago_are_dropped():
+    place = Uploads(0.0, 50_000.0, 100_000.0)
+    assert await collect.abandoned(place, now=140_000.0, dry_run=True) == ["blobs/0", "blobs/1"]
+    assert len(place.left) == 3
+    assert await collect.abandoned(place, now=140_000.0) == ["blobs/0", "blobs/1"]
+    assert [upload.key for upload in place.left] == ["blobs/2"]

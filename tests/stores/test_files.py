@@ -19,7 +19,7 @@ from tests.kit.disk_shim import DiskShim, PowerLoss
 from towline.engine import codec
 from towline.engine.errors import CorruptionError, UsageError
 from towline.engine.model import INLINE_LIMIT
-from towline.stores import files as module
+from towline.stores import fileformat
 from towline.stores.files import FileRef, Files, load, load_async, new_key, owner_of, parse_key, reference_in, store_output
 from towline.stores.objects.base import NotFound, ObjectsError, PreconditionFailed
 from towline.stores.objects.local import LocalObjects
@@ -212,7 +212,7 @@ def test_what_was_returned_survives_power_loss_and_the_rest_is_whole_or_absent(t
 
 @pytest.mark.parametrize("executable", [False, True])
 async def test_files_keep_content_and_executable_bit(files, tmp_path, executable, monkeypatch):
-    monkeypatch.setattr(module, "PART", 1000)
+    monkeypatch.setattr(fileformat, "PART", 1000)
     content = os.urandom(2500)
     source, target = tmp_path / "tool.sh", tmp_path / "copy"
     source.write_bytes(content)
@@ -259,6 +259,33 @@ def test_a_target_that_cannot_be_written_leaves_no_temp_file(files, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) in (["f", "target"], ["f", "s", "target"])
 
 
+@pytest.mark.parametrize("size", [0, 1, 999, 1000, 1001, 5000])
+def test_ranges_of_a_file(files, tmp_path, size, monkeypatch):
+    monkeypatch.setattr(fileformat, "PART", 1000)
+    content = os.urandom(size)
+    (tmp_path / "f").write_bytes(content)
+    ref = files.put_file_sync(key(), tmp_path / "f")
+    for start in (0, 1, 999, 1000, size, size + 1):
+        for length in (0, 1, 1000, size):
+            assert files.read_range_sync(ref, start, length) == content[start : start + length]
+            assert asyncio.run(files.read_range(ref, start, length)) == content[start : start + length]
+
+
+def test_a_range_is_proved_and_the_rest_is_not(local, tmp_path, monkeypatch):
+    monkeypatch.setattr(fileformat, "PART", 1000)
+    (tmp_path / "f").write_bytes(bytes(5000))
+    ref = local.put_file_sync(key(), tmp_path / "f")
+    with open(local._local.root / ref.key, "r+b") as file:
+        file.seek(2500)
+        file.write(b"!")
+    assert local.read_range_sync(ref, 500, 1500) == bytes(1500)
+    assert local.read_range_sync(ref, 3000, 9999) == bytes(2000)
+    with pytest.raises(CorruptionError, match="at offset 2000 or"):
+        local.read_range_sync(ref, 1999, 2)
+    with pytest.raises(UsageError, match="negative"):
+        local.read_range_sync(ref, 0, -1)
+
+
 # ------------------------------------------------------------------------------------------------------------- glue
 
 
@@ -290,6 +317,50 @@ def test_large_arrays_lie_on_the_mapped_file(local):
     assert np.array_equal(found, value)
     assert not found.flags.writeable
     assert not found.flags.owndata
+
+
+def mapping_of(path):
+    """The address ranges at which this process has mapped the file."""
+    ranges = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        fields = line.split(maxsplit=5)
+        if len(fields) == 6 and fields[5] == str(path):
+            ranges.append(tuple(int(address, 16) for address in fields[0].split("-")))
+    return ranges
+
+
+def addresses(value):
+    """Where the bytes of a value lie."""
+    match value:
+        case pa.Table() | pa.RecordBatch():
+            batches = value.to_batches() if isinstance(value, pa.Table) else [value]
+            return [b.address for batch in batches for column in batch.columns for b in column.buffers() if b is not None]
+        case pa.Tensor():
+            return [np.asarray(value.to_numpy()).ctypes.data]
+        case _:
+            return [value.ctypes.data]
+
+
+FLOATS = np.arange(50_000, dtype="f8")
+BATCH = pa.record_batch({"n": FLOATS, "text": [str(n) for n in range(50_000)]})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [pa.Table.from_batches([BATCH, BATCH]), BATCH, pa.Tensor.from_numpy(FLOATS.reshape(500, 100)), FLOATS],
+    ids=["table", "batch", "tensor", "array"],
+)
+def test_what_lies_in_columns_comes_back_where_the_disk_put_it(local, value):
+    """Zero-copy: every address is inside the mapped file, and none is in Arrow's pool."""
+    data = store_output(local, encoded(value), uuid_of(1), (1, 1))
+    before = pa.total_allocated_bytes()
+    found = load(local, data)
+    assert pa.total_allocated_bytes() - before < 10_000
+    ranges = mapping_of(local._local.root / reference_in(data).key)
+    places = addresses(found)
+    assert len(places) >= 1
+    assert all(any(begin <= place < end for begin, end in ranges) for place in places)
+    assert (found == value).all() if isinstance(value, np.ndarray) else found.equals(value)
 
 
 def test_references_to_nothing_are_corruption(files):

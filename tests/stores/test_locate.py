@@ -101,7 +101,15 @@ def test_opening(tmp_path):
     assert open_objects("memory:same") is not open_objects("memory:other")
 
 
-@pytest.mark.parametrize("locator", ["s3://bucket/x", "gs://bucket", "aws:r1:bucket"])
-def test_what_this_version_cannot_open_is_said_plainly(locator):
-    with pytest.raises(UsageError, match="opens local directories only"):
-        open_objects(locator)
+@pytest.mark.parametrize("locator", ["s3://bucket/x", "gs://bucket/x", "aws:us-west-2:bucket:x", "google:project:bucket/x"])
+def test_opening_a_bucket_asks_nobody(locator, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    objects = open_objects(locator)
+    assert objects.url == parse(locator).url
+    assert not objects.appendable
+
+
+def test_a_key_that_cannot_be_read_is_said_at_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("TOWLINE_SSE_KEY_FILE", str(tmp_path / "none"))
+    with pytest.raises(UsageError, match=r"the key file .* cannot be read"):
+        open_objects("s3://bucket/x")

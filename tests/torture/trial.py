@@ -270,10 +270,11 @@ class Trial:
         return True
 
     def do_driver(self) -> bool:
-        """The driver; its Ray and all that runs there must end by itself."""
+        """The driver; its Ray and all that runs there must end by itself. Who resumes at once is not refused."""
         everything = self.driven()
         self.driver.process.kill()
         self.driver.process.wait()
+        self.driver = self._drive("resume")
         self._all_gone(everything, "its driver was killed")
         return True
 

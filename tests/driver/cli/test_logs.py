@@ -1,4 +1,4 @@
-"""`towline logs`: which job is meant, and where its text goes."""
+"""`towline logs`: what is asked, and where the text goes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.kit.fake_leader import FakeWire
-from towline import UsageError, client
-from towline.cli.logs import find
+from towline import client
 from towline.cli.main import build
 from towline.client import Line
-from towline.control import Run
 
 UUIDS = ("abcd-1", "abcd-2", "bcde-3")
 
@@ -42,12 +40,15 @@ def test_the_store_may_come_from_the_option(wire: FakeWire, monkeypatch: pytest.
     assert "expected [STORE] JOB, got 3 words" in logs("a", "b", "c").stderr
 
 
-def test_a_job_is_meant_by_uuid_by_its_beginning_or_by_name(wire: FakeWire) -> None:
-    run = Run("runs/x", client=Line(wire))
-    assert find(run, "abcd-1") == "abcd-1"
-    assert find(run, "bcde") == "bcde-3"
-    assert find(run, "job abcd-2") == "abcd-2"
-    with pytest.raises(UsageError, match=r"2 jobs are meant by 'abcd', such as abcd-1 \(job abcd-1\)"):
-        find(run, "abcd")
-    with pytest.raises(UsageError, match="there is no job 'bcd'"):
-        find(run, "bcd")
+def test_what_names_the_job_goes_to_the_store_as_it_is(wire: FakeWire) -> None:
+    asked: list[object] = []
+    told = wire._logs
+    wire._logs = lambda payload: (asked.append(payload), told(payload))[1]  # type: ignore[method-assign]  # listened to
+    assert logs("runs/x", "some name", "--index", "2").stdout == "out of some name\n"
+    assert asked == [{"uuid": "some name", "index": 2}], "one question, whatever the number of jobs"
+
+
+def test_a_job_that_wrote_nothing_is_no_blank_screen(wire: FakeWire) -> None:
+    wire._logs = lambda _payload: {"stdout": b"", "stderr": b""}  # type: ignore[method-assign]  # of a quiet job
+    result = logs("runs/x", "abcd-1")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "towline: the job abcd-1 wrote nothing\n")

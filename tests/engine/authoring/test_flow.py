@@ -250,10 +250,13 @@ def test_a_flow_function_that_raises_leaves_nothing_behind() -> None:
 
 
 def test_no_warnings_where_nothing_is_wrong() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         one, two = pair()
         Flow([one, two], output=[two.output])
+        assert said == []
+        Flow([add(1)], output=[one])  # so that silence above means something
+        assert len(said) == 1
 
 
 def test_methods_under_job_work_in_flows() -> None:

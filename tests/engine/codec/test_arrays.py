@@ -83,6 +83,18 @@ def test_arrow_objects_come_back(value: Any) -> None:
     assert type(back(value)) is type(value)
 
 
+@pytest.mark.parametrize("names", [None, ["x", "y"]])
+@pytest.mark.parametrize(
+    "array",
+    [np.arange(12.0).reshape(3, 4), np.asfortranarray(np.ones((3, 4))), np.arange(24).reshape(4, 6)[::2, ::3], np.zeros((0, 3))],
+)
+def test_tensors_come_back(array: Any, names: Any) -> None:
+    value = pa.Tensor.from_numpy(array, names)
+    found = back(value)
+    assert found.equals(value)
+    assert (found.type, found.shape, found.dim_names) == (value.type, value.shape, value.dim_names)
+
+
 def test_arrow_lies_on_the_buffer_that_it_was_read_from() -> None:
     table = pa.table({"a": np.arange(BESIDE_FROM)})
     header, (buffer,) = codec.split(table)

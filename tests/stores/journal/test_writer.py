@@ -295,7 +295,7 @@ async def test_lost_answers_of_a_claim(script):
     writer = await claim(LostAnswers(inner, script))
     await writer.commit([b"1"])
     assert await payloads(inner) == [b"1"]
-    assert writer.epoch == 1
+    assert writer.epoch == (2 if script == ["twice"] else 1)  # what exists is passed over, if need be our own empty segment
 
 
 async def test_a_lost_answer_that_hides_another_leader():

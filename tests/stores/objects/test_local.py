@@ -5,29 +5,31 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import random
 import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from tests.kit.objects_contract import ObjectsContract
-from towline.stores.objects import local
-from towline.stores.objects.base import ABSENT, OVERWRITE, NotFound, ObjectsError, PreconditionFailed
+from tests.kit.disk_shim import DiskShim, PowerLoss
+from tests.kit.objects_contract import ObjectsContract, collected, content, odd_pieces
+from tests.kit.objects_machine import SETTINGS, ObjectsMachine
+from towline.stores.objects import drafts
+from towline.stores.objects.base import ABSENT, NotFound, ObjectsError, PreconditionFailed
 from towline.stores.objects.local import LocalObjects
-from towline.stores.objects.memory import MemoryObjects
 from towline.stores.objects.syscalls import Os
 
 
 class TestLocal(ObjectsContract):
     @pytest.fixture(params=[True, False], ids=["disk", "nfs"])
     def objects(self, request, tmp_path):
-        return LocalObjects(tmp_path / "deep" / "store", appendable=request.param)
+        objects = LocalObjects(tmp_path / "deep" / "store", appendable=request.param)
+        objects.part_bytes, objects.copy_bytes = 100, 150
+        return objects
 
     async def peek(self, objects, key):
         try:
@@ -135,35 +137,6 @@ async def test_short_writes_are_finished(tmp_path):
     assert (tmp_path / "k").read_bytes() == b"0123456789abcde"
 
 
-def a_dead_pid():
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
-async def test_temp_files_of_the_dead_are_reaped_and_those_of_the_living_stay(tmp_path):
-    temp = tmp_path / ".tmp"
-    temp.mkdir(mode=0o700)
-    dead = a_dead_pid()
-    machine, boot, namespace = local._here().split(".")
-    names = {
-        f"{machine}.{boot}.{namespace}.{dead}.0": False,
-        f"{machine}.{boot}.{namespace}.{os.getppid()}.0": True,
-        f"{machine}.{'0' * 12}.{namespace}.{os.getpid()}.0": False,  # before a reboot
-        f"{'0' * 12}.{'0' * 12}.1.{dead}.0": True,  # another machine
-        f"{machine}.{boot}.1.{dead}.0": True,  # another container
-        "something-else": True,
-    }
-    for name in names:
-        (temp / name).write_bytes(b"")
-    old = temp / f"{'0' * 12}.{'0' * 12}.1.1.1"
-    old.write_bytes(b"")
-    os.utime(old, (1, 1))
-    await LocalObjects(tmp_path).put("k", b"1")
-    assert {n: (temp / n).exists() for n in names} == names
-    assert not old.exists()
-
-
 async def test_two_processes_lose_no_step(tmp_path):
     """Compare-and-replace is one act across processes: the lock is real."""
     objects = LocalObjects(tmp_path)
@@ -187,81 +160,25 @@ async def test_two_processes_lose_no_step(tmp_path):
     assert await objects.get("n") == b"120"
 
 
-KEYS = st.sampled_from(["a", "b", "c/x", "c/y", "c-", "c/d/e"])
-
-
-class AgainstTheModel(RuleBasedStateMachine):
-    """Random operations on a disk and on the model must end alike."""
-
-    def __init__(self):
-        super().__init__()
+class AgainstTheModel(ObjectsMachine):
+    def make(self):
         self.folder = tempfile.TemporaryDirectory()
-        self.real, self.model = LocalObjects(self.folder.name), MemoryObjects()
-        self.versions = {}
-        self.loop = asyncio.new_event_loop()
+        objects = LocalObjects(self.folder.name)
+        objects.part_bytes = 5
+        return objects
 
     def teardown(self):
-        self.loop.close()
+        super().teardown()
         self.folder.cleanup()
-
-    def both(self, act):
-        """Outcomes on both, errors by their type."""
-
-        async def one(objects):
-            try:
-                return await act(objects)
-            except ObjectsError as e:
-                return type(e)
-
-        real, model = (self.loop.run_until_complete(one(o)) for o in (self.real, self.model))
-        return real, model
-
-    @rule(key=KEYS, data=st.binary(max_size=9), when=st.sampled_from([OVERWRITE, ABSENT]))
-    def put(self, key, data, when):
-        real, model = self.both(lambda o: o.put(key, data, when))
-        assert isinstance(real, type) == isinstance(model, type)
-        if isinstance(real, type):
-            assert real is model
-        else:
-            self.versions.setdefault(key, []).append((real, model))
-
-    @rule(key=KEYS, data=st.binary(max_size=9), which=st.integers(0, 5))
-    def replace(self, key, data, which):
-        known = self.versions.get(key)
-        if known:
-            real, model = known[-1 - which % len(known)]
-            outcome = self.both(lambda o: o.put(key, data, real if o is self.real else model))
-            assert (outcome[0] is PreconditionFailed) == (outcome[1] is PreconditionFailed)
-            if outcome[0] is not PreconditionFailed:
-                known.append(outcome)
-
-    @rule(key=KEYS, start=st.integers(0, 10), length=st.none() | st.integers(0, 10))
-    def get(self, key, start, length):
-        real, model = self.both(lambda o: o.get(key, start, length))
-        assert real == model
-
-    @rule(keys=st.lists(KEYS, max_size=3))
-    def delete(self, keys):
-        self.both(lambda o: o.delete_many(keys))
-
-    @rule(prefix=st.sampled_from(["", "c", "c/", "c/d"]), after=st.just("") | KEYS)
-    def list(self, prefix, after):
-        async def found(objects):
-            return [(m.key, m.size) async for m in objects.list(prefix, after)]
-
-        real, model = self.both(found)
-        assert real == model
 
 
 TestAgainstTheModel = AgainstTheModel.TestCase
-TestAgainstTheModel.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestAgainstTheModel.settings = SETTINGS
 
 
 async def test_versions_carry_a_time_that_never_comes_twice(tmp_path, monkeypatch):
     """Inode numbers are used again, and a kernel's clock stands still for milliseconds."""
-    times = [local._unique_ns() for _ in range(1000)]
-    assert times == sorted(set(times))
-    monkeypatch.setattr(local, "_unique_ns", lambda: 1234567890123456789)
+    monkeypatch.setattr(drafts, "unique_ns", lambda: 1234567890123456789)
     await LocalObjects(tmp_path).put("k", b"1")
     assert (tmp_path / "k").stat().st_mtime_ns == 1234567890123456789
 
@@ -269,3 +186,190 @@ async def test_versions_carry_a_time_that_never_comes_twice(tmp_path, monkeypatc
 def test_the_url_is_the_absolute_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert LocalObjects("here").url == str(Path(tmp_path) / "here")
+
+
+# --------------------------------------------------------------------------------------------------------- streams
+
+
+def open_files():
+    return sorted(os.listdir("/proc/self/fd"))
+
+
+async def test_streams_leave_no_file_open(tmp_path):
+    objects = LocalObjects(tmp_path)
+    objects.part_bytes = 10
+    await objects.upload("k", odd_pieces(content(100), 10))
+    before = open_files()
+    pieces = objects.download("k")
+    await anext(pieces)
+    assert len(open_files()) == len(before) + 1
+    await pieces.aclose()
+    with pytest.raises(NotFound):
+        await anext(objects.download("other"))
+    await objects.copy(objects, "k", "k2")
+
+    async def fail():
+        yield bytes(50)
+        raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011 - our own
+        await objects.upload("k3", fail())
+    for act in (lambda: objects.upload("k3", odd_pieces(content(100), 10)), lambda: objects.copy(objects, "k", "k3")):
+        for steps in range(40):  # cancelled at every point
+            task = asyncio.create_task(act())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    assert open_files() == before
+    assert list((tmp_path / ".tmp").iterdir()) == []
+
+
+async def test_an_upload_holds_few_pieces(tmp_path):
+    """A piece is made when there is room for it, not before."""
+    gate = threading.Event()
+
+    class Slow(Os):
+        def write(self, fd, data):
+            gate.wait()
+            return super().write(fd, data)
+
+    objects = LocalObjects(tmp_path, calls=Slow())
+    objects.part_bytes = 10
+    made = []
+
+    async def pieces():
+        for number in range(100):
+            made.append(number)
+            yield bytes(10)
+
+    upload = asyncio.create_task(objects.upload("k", pieces()))
+    while len(made) < 2:
+        await asyncio.sleep(0)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(made) <= 3
+    gate.set()
+    await upload
+    assert (tmp_path / "k").stat().st_size == 1000
+
+
+@pytest.mark.parametrize("more", [True, False], ids=["with more to write", "waiting for more"])
+async def test_a_cancelled_upload_is_over_when_its_thread_is(tmp_path, more):
+    """The thread writes to a descriptor that must not be closed, and given to another file, under its hands."""
+    gate, writing, ended = threading.Event(), asyncio.Event(), []
+    loop = asyncio.get_running_loop()
+
+    class Slow(Os):
+        def write(self, fd, data):
+            loop.call_soon_threadsafe(writing.set)
+            gate.wait()
+            ended.append(super().write(fd, data))
+            return ended[-1]
+
+    objects = LocalObjects(tmp_path, calls=Slow())
+    objects.part_bytes = 10
+
+    async def pieces():
+        yield bytes(10)
+        while more:
+            yield bytes(10)
+        await asyncio.Event().wait()
+
+    upload = asyncio.create_task(objects.upload("k", pieces()))
+    await writing.wait()
+    upload.cancel()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not upload.done()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    assert ended
+    assert list((tmp_path / ".tmp").iterdir()) == []
+
+
+async def test_what_a_killed_process_was_uploading_is_listed_and_reaped(tmp_path):
+    script = (
+        "import asyncio, sys\n"
+        "from towline.stores.objects.local import LocalObjects\n"
+        "async def pieces():\n"
+        "    yield bytes(5 << 20)\n"
+        "    yield bytes(5 << 20)\n"
+        "    print('going', flush=True)\n"
+        "    await asyncio.Event().wait()\n"
+        "asyncio.run(LocalObjects(sys.argv[1]).upload('files/a/k', pieces()))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"going\n"
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    objects = LocalObjects(tmp_path)
+    assert [u.key async for u in objects.unfinished("files/")] == ["files/a/k"]
+    assert [m async for m in objects.list()] == []
+    await objects.put("k", b"1")
+    assert [u async for u in objects.unfinished()] == []
+
+
+async def test_a_download_of_what_grows_ends_where_it_began(tmp_path):
+    objects = LocalObjects(tmp_path)
+    objects.part_bytes = 10
+    appender = await objects.appender("log", bytes(25))
+    pieces = objects.download("log")
+    first = await anext(pieces)
+    await appender.append(b"more")
+    await appender.close()
+    assert first + await collected(pieces) == bytes(25)
+
+
+async def test_a_download_of_what_shrinks_is_an_error(tmp_path):
+    objects = LocalObjects(tmp_path)
+    objects.part_bytes = 10
+    await objects.put("k", bytes(100))
+    pieces = objects.download("k")
+    await anext(pieces)
+    os.truncate(tmp_path / "k", 15)
+    with pytest.raises(ObjectsError, match="cut short"):
+        await collected(pieces)
+
+
+async def test_copies_between_file_systems(tmp_path):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        here, there = LocalObjects(tmp_path), LocalObjects(folder)
+        await here.put("k", content(5000))
+        await there.copy(here, "k", "k")
+        assert (Path(folder) / "k").read_bytes() == content(5000)
+
+
+async def test_uploads_and_copies_are_durable_when_they_return(tmp_path):
+    """R11, with the disk cut at every call."""
+    for cut in range(1, 80):
+        root = tmp_path / f"disk-{cut}"
+        root.mkdir()
+        shim = DiskShim(root, random.Random(cut))
+        shim.cut_at = cut
+        objects, done = LocalObjects(root / "s", calls=shim), []
+        objects.part_bytes = objects.copy_bytes = 600
+        try:
+            await objects.upload("a/k", odd_pieces(content(2000), 600))
+            done.append("a/k")
+            await objects.copy(objects, "a/k", "b/k")
+            done.append("b/k")
+        except PowerLoss:
+            pass
+        after = tmp_path / f"after-{cut}"
+        shim.survivors(after)
+        found = LocalObjects(after / "s")
+        for key in ("a/k", "b/k"):
+            try:
+                assert await found.get(key) == content(2000)
+            except NotFound:
+                assert key not in done
+        if len(done) == 2:
+            return
+    raise AssertionError("the power was always cut before the end")
+
+
+def test_urls_of_files_are_escaped(tmp_path):
+    assert asyncio.run(LocalObjects(tmp_path / "a b#ä").sign("k")).endswith("/a%20b%23%C3%A4/k")

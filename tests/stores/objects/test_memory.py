@@ -11,7 +11,12 @@ from towline.stores.objects.memory import MemoryObjects
 class TestMemory(ObjectsContract):
     @pytest.fixture(params=[True, False], ids=["appendable", "bucket"])
     def objects(self, request):
-        return MemoryObjects(appendable=request.param)
+        objects = MemoryObjects(appendable=request.param)
+        objects.part_bytes = 100
+        return objects
+
+    async def fetch(self, objects, url):
+        return await self.peek(objects, url.removeprefix(objects.url + "/"))
 
     async def peek(self, objects, key):
         held = objects._held.get(key)
