@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from towline.cli.common import JsonOption, StoreArgument, StoreOption, named, size
 
 if TYPE_CHECKING:
-    from towline.stores.journal.verify import Report
+    from towline.stores.verify import Report
 
 DAMAGED = 1
 
 
-def verify(store: StoreArgument = None, store_option: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Prove the journal from end to end: checksums, hashes, the chain. Exit code 1 and the places if it is damaged."""
+def verify(
+    store: StoreArgument = None,
+    store_option: StoreOption = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Read and prove the content of every file, too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove a store: journal and job table from end to end, the snapshot, and that every file is there.
+
+    Exit code 1 and the places if it is damaged.
+    """
     from towline import offline
 
     url = named(store, store_option)
-    report: Report = offline.settle(_verified(url))
+    report: Report = offline.settle(_verified(url, deep))
     if as_json:
         print(json.dumps({**dataclasses.asdict(report), "ok": report.ok}))
     else:
@@ -29,6 +37,8 @@ def verify(store: StoreArgument = None, store_option: StoreOption = None, as_jso
             f"{url}: {report.records} records in {report.segments} segments ({size(report.bytes)}), "
             f"{report.epochs} leaders, chain {report.chain[:16]}"
         )
+        if report.files:
+            print(f"{report.files} files ({size(report.file_bytes)}), {'every byte proved' if deep else 'all of the right size'}")
         for text in report.notes:
             print(f"note: {text}")
         for text in report.problems:
@@ -61,12 +71,12 @@ def info(store: StoreArgument = None, store_option: StoreOption = None, as_json:
         print(f"leader     epoch {led['epoch']}, process {led['pid']} on {led['host']}; {left}")
 
 
-async def _verified(url: str) -> Report:
-    from towline.stores.journal.verify import verify as prove
+async def _verified(url: str, deep: bool) -> Report:
     from towline.stores.store import Store
+    from towline.stores.verify import verify_store
 
     opened = await Store.open(url)
     try:
-        return await prove(opened.objects)
+        return await verify_store(opened, deep=deep)
     finally:
         await opened.close()

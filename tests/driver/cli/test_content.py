@@ -51,6 +51,22 @@ def test_ls_lists(store: Path) -> None:
     assert [one["key"] for one in said] == [line.split()[-1] for line in (first, second)]
 
 
+def test_verify_reads_files_only_when_asked(store: Path) -> None:
+    file = next(path for path in (store / "files").rglob("*") if path.is_file())
+    assert "2 files (97.9 KiB), every byte proved" in towline("verify", store, "--deep").stdout
+    data = bytearray(file.read_bytes())
+    data[1000] ^= 1
+    file.write_bytes(data)
+    assert towline("verify", store).exit_code == 0
+    deep = towline("verify", store, "--deep")
+    assert deep.exit_code == 1
+    assert f"damaged: {file}: the content is damaged" in deep.stdout
+    file.unlink()
+    missing = towline("verify", store)
+    assert missing.exit_code == 1
+    assert str(file.relative_to(store)) in missing.stdout
+
+
 def test_cat_writes_bytes(store: Path) -> None:
     assert towline("cat", store, "towline.json").stdout_bytes == (store / "towline.json").read_bytes()
 
