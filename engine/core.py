@@ -317,13 +317,14 @@ class LeaderCore:
         for row in [r for r in session.held if (r, graph.epoch[r], graph.counter[r]) not in says][::-1]:
             self._release(session, row)  # the lease never arrived: not begun
         for h in held:
-            if h.row >= graph.size or graph.state[h.row] not in (S.WAITING, S.READY, S.DELAYED, S.STOPPED):
-                continue
-            if (graph.epoch[h.row], graph.counter[h.row]) >= (h.epoch, h.counter):
+            if h.row >= graph.size or (graph.epoch[h.row], graph.counter[h.row]) >= (h.epoch, h.counter):
                 continue  # this attempt, or one after it, has ended already; only its acknowledgement was lost
-            self._take(session, h.row, h.epoch, h.counter)
-            self._adopted[h.row] = h
-            session.alone |= h.row in self.ledger.alone
+            for other in [s for s in self.sessions.values() if h.row in s.held]:
+                self._release(other, h.row)  # of an attempt before this one: so it has ended, and was not committed in time
+            if graph.state[h.row] in (S.WAITING, S.READY, S.DELAYED, S.STOPPED):
+                self._take(session, h.row, h.epoch, h.counter)
+                self._adopted[h.row] = h
+                session.alone |= h.row in self.ledger.alone
 
     def _take(self, session: Session, row: int, epoch: int, counter: int) -> None:
         graph, ledger = self.ledger.graph, self.ledger

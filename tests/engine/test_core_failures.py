@@ -263,3 +263,26 @@ def test_a_worker_that_says_goodbye_is_no_murderer() -> None:
     desk.feed(ev.Said(model.Goodbye("w1", "enough")))
     assert desk.core.ledger.suspects == set()
     assert desk.states() == ["ready", "ready"]
+
+
+def test_of_two_workers_that_hold_a_job_the_one_with_the_later_attempt_counts() -> None:
+    """A failure was not committed yet when its retry was granted elsewhere; then the leader died, and both workers come back."""
+    specs = [spec("a", retries=3, backoff_s=0.01)]
+    first = desk_with(chunk(3, specs=specs), workers=2, auto=False)
+    one_by_one(first)
+    early, own = first.leased("w1")[0], first.leased("w2")
+    committed = first.appended
+    first.fail(early, failure())
+    first.complete(own, "w2")
+    first.pass_time(1.0)
+    [late] = [job for job in first.leased("w2") if job.row == early.row]
+    for order in (["w1", "w2"], ["w2", "w1"]):
+        desk = first.successor(epoch=2, keep=committed)
+        for worker in order:
+            desk.join(worker, held_by(early, running=False) if worker == "w1" else held_by(late))
+        desk.pull("w1", 1, epoch=1, endings=[model.Ending(early.row, early.counter, failure=failure())])
+        desk.pass_time(10.0)
+        assert early.row not in rows(desk.leased("w1") + desk.leased("w2"))
+        assert desk.states()[early.row] == "leased"
+        desk.pull("w2", 1, epoch=1, plain=plain([(late.row, late.counter)]))
+        assert desk.states()[early.row] == "completed"
