@@ -468,8 +468,7 @@ class LeaderCore:
         epoch = pull.epoch
         epochs, counter_of = graph.epoch, graph.counter
         if self._adopted:
-            # one at a time: an outcome may rest on the one before it in the same frame
-            self._plain_adopted(session, pull)
+            self._plain_adopted(session, pull)  # one at a time: an outcome may rest on the one before it in the same frame
             return
         for row, counter in zip(rows, counters, strict=True):
             if row not in held or counter_of[row] != counter or epochs[row] != epoch:
