@@ -12,7 +12,7 @@ ARGS   ?=
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	"$$p" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 
-.PHONY: help demo test check lint types format bench sim torture crashes requests races chain clean
+.PHONY: help demo test check lint types format bench sim torture crashes requests races files sizes chain clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -62,6 +62,12 @@ requests: $(VENV)/.installed-test  ## what a run on a bucket costs in requests: 
 
 races: $(VENV)/.installed-test  ## two leader processes race for one bucket: make races ARGS="--races 500"
 	$(BIN)/python -m tests.stores.journal.racer $(ARGS)
+
+files: $(VENV)/.installed-test  ## files and small objects against aiobotocore and gcsfs used bare, on servers of this machine
+	$(BIN)/python -m tests.kit.standing $(BIN)/python -m towline.benchmarks.files $(ARGS)
+
+sizes: $(VENV)/.installed-test  ## files of 0 bytes to 10 GB, 100,000 files, long listings, and the memory that they take
+	SIZES_FULL=1 $(BIN)/python -m pytest -s tests/stores/jobstore/test_sizes.py $(ARGS)
 
 chain: $(VENV)/.installed-test  ## a chain of a million jobs: built, run part of the way, killed, restored
 	$(BIN)/python -m towline.benchmarks.chain --jobs $(JOBS) $(ARGS)

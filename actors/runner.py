@@ -9,9 +9,7 @@ from typing import Any
 from towline.actors.execute.python import Executor
 from towline.actors.worker import Worker
 from towline.engine.errors import TowlineError
-from towline.stores import cache
 from towline.stores.files import Files, reference_in, store_output
-from towline.stores.locate import open_objects, parse
 
 
 class Contents:
@@ -22,9 +20,7 @@ class Contents:
 
     @cached_property
     def _files(self) -> Files:
-        place = parse(self._url)
-        cached = place.kind in ("s3", "gs")  # other places are on this machine
-        return Files(open_objects(place), cache=cache.of_this_node() if cached else None)
+        return Files.at(self._url)
 
     def load(self, stub: bytes) -> tuple[bytes, Sequence[Any]]:
         """Header and buffers of the value that a stub stands for. Raises CorruptionError, ObjectsError."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from towline.locally import run_locally
     from towline.session import arun, connect, resume, run, submit
+    from towline.stores.jobstore.abstract import open_store
 
 __version__ = "0.1.0"
 
@@ -60,6 +61,7 @@ __all__ = [
     "flow",
     "get_flow",
     "job",
+    "open_store",
     "resume",
     "run",
     "run_locally",
@@ -86,6 +88,7 @@ _HOMES = {
         "UsageError",
     ),
     "towline.locally": ("run_locally",),
+    "towline.stores.jobstore.abstract": ("open_store",),
     "towline.session": ("arun", "connect", "resume", "run", "submit"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

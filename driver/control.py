@@ -195,10 +195,16 @@ class Run:
 
     def _content(self, data: bytes, free: Callable[[OutputReference], Any]) -> Any:
         """A large output, whose content is a file of the store."""
-        from towline.stores import files
-        from towline.stores.locate import open_objects
+        from towline.stores.files import Files, load_async
 
-        return offline.settle(files.load_async(files.Files(open_objects(self._store)), data, free=free))
+        async def read() -> Any:
+            files = Files.at(self._store)
+            try:
+                return await load_async(files, data, free=free)
+            finally:
+                await files.close()
+
+        return offline.settle(read())
 
     def logs(self, job: Any, index: int | None = None) -> Logs:
         """What a job wrote to stdout and stderr. UsageError if the store has no such job."""

@@ -226,8 +226,7 @@ class AbstractJobStore:
         """Delete all of the store, whatever is left of it, a run's journal at the same place included.
 
         May be called again and again, by instances that were never connected too. What others still do with the store fails
-        from now on; choose another place for the next workflow all the same, as an instance that knows nothing of this may
-        write to the old one once more.
+        from now on: NoSuchJobStoreException, also where another store is made in this place.
         """
         objects = self._open.objects if self._open is not None else open_objects(self._place, self._encryption())
         try:
