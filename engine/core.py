@@ -22,7 +22,7 @@ from towline.engine import model, retries, ropes
 from towline.engine.authority import Authority
 from towline.engine.errors import SubmissionError
 from towline.engine.events import Now
-from towline.engine.granting import rows_to_ask_back, write_lease
+from towline.engine.granting import to_ask_back, write_lease
 from towline.engine.graph import NIL, column
 from towline.engine.image import Image, image_of, ledger_from
 from towline.engine.leases import Session
@@ -543,6 +543,7 @@ class LeaderCore:
             return
         wanting.sort(key=lambda s: len(s.held))
         self._prices.refresh(self.ledger)
+        idle = 0
         for session in wanting:
             if not session.held and self._grant_suspect(session):
                 continue
@@ -550,7 +551,9 @@ class LeaderCore:
             if planned:
                 self._grant(session, planned)
             elif not session.held:
-                self._steal(session)
+                idle += 1
+        if idle:
+            self._steal(idle)
 
     def _grant_suspect(self, session: Session) -> bool:
         row = self.readiness.next_suspect()
@@ -567,18 +570,11 @@ class LeaderCore:
         self._counter += len(planned)
         self._out.append(fx.Send(session.worker, lease, after))
 
-    def _steal(self, idle: Session) -> None:
-        """Ask the fullest worker for half of what it has not begun; it is granted again only when returned (R7)."""
-        graph = self.ledger.graph
-        victim = max((s for s in self.sessions.values() if s is not idle), key=lambda s: len(s.held), default=None)
-        if victim is None or len(victim.held) < 2 or victim.revoking or victim.alone:
-            return
-        rows = rows_to_ask_back(graph, victim)
-        left_s = sum(self._prices.of(graph.spec[row]) for row in rows)
-        if not rows or left_s < ropes.TARGET_S / 8:
-            return  # it will be through before the answer is back
-        victim.revoking = True
-        self._out.append(fx.Send(victim.worker, model.Revoke(rows)))
+    def _steal(self, idle: int) -> None:
+        """Ask for what has not begun elsewhere; it is granted again only when returned (R7)."""
+        for victim, rows in to_ask_back(self.ledger.graph, self.sessions.values(), idle, self._prices.of):
+            victim.revoking = True
+            self._out.append(fx.Send(victim.worker, model.Revoke(rows)))
 
     # ------------------------------------------------------------------------------------------------- time
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from towline.engine import model
 from towline.engine.graph import NIL, Graph
 from towline.engine.leases import Session
 from towline.engine.ledger import Ledger
 from towline.engine.outputs import OutputCache
-from towline.engine.ropes import Planned
+from towline.engine.ropes import TARGET_S, Planned
 from towline.engine.states import JobState, Missing
+
+WORTH_S = TARGET_S / 8
+"""Work that is asked back: less is done before the answer is there."""
 
 
 def write_lease(
@@ -87,7 +90,36 @@ def inputs_of(graph: Graph, row: int, inside: frozenset[int] | set[int], outputs
     return inputs
 
 
-def rows_to_ask_back(graph: Graph, victim: Session) -> list[int]:
-    """The later half of what a worker holds, has not begun and could run elsewhere (R7)."""
+def to_ask_back(
+    graph: Graph, sessions: Iterable[Session], idle: int, price: Callable[[int], float]
+) -> list[tuple[Session, list[int]]]:
+    """Whom to ask for what, so that `idle` workers get something to do: the fullest first, each for half (R7).
+
+    `price` says what a job of a spec takes, in seconds. What will be through before the answer is back stays where it is.
+    """
+    awake = [one for one in sessions if not one.silent]
+    idle -= sum(one.revoking for one in awake)
+    asked: list[tuple[Session, list[int]]] = []
+    for victim in sorted((one for one in awake if len(one.held) > 1 and not one.revoking and not one.alone), key=_fullness):
+        if len(asked) >= idle:
+            break
+        if rows := rows_to_ask_back(graph, victim, price):
+            asked.append((victim, rows))
+    return asked
+
+
+def _fullness(session: Session) -> int:
+    return -len(session.held)
+
+
+def rows_to_ask_back(graph: Graph, victim: Session, price: Callable[[int], float]) -> list[int]:
+    """The later half of what a worker holds, has not begun and could run elsewhere; none if it is soon through with that half.
+
+    Behind a body that has run for long they wait for as long as it will: then the last of them is worth asking for, too, however
+    little it takes itself.
+    """
     free = [row for row in victim.held if graph.state[row] == JobState.LEASED and not graph.pending[row]]
-    return free[(len(free) + 1) // 2 :]
+    if any(graph.state[row] == JobState.RUNNING for row in victim.held):
+        return free[len(free) // 2 :]
+    later = free[(len(free) + 1) // 2 :]  # the first of them runs, most likely
+    return later if sum(price(graph.spec[row]) for row in later) >= WORTH_S else []

@@ -56,6 +56,7 @@ class Store:
     def __init__(self, objects: Objects, mark: Mark) -> None:
         self.objects = objects
         self.url = objects.url
+        """Names it from any process; with the region or project, if it was opened by them."""
         self.uuid = mark.store
         self.mark = mark
 
@@ -82,12 +83,15 @@ class Store:
             StoreNewer: written by a later towline.
             StoreExists: with `create` and `exclusive`, where there is a store already.
         """
-        objects = open_objects(parse(url), encryption)
+        place = parse(url)
+        objects = open_objects(place, encryption)
         try:
-            return await cls._open(objects, create, exclusive, uuid)
+            store = await cls._open(objects, create, exclusive, uuid)
         except BaseException:
             await objects.close()
             raise
+        store.url = place.url
+        return store
 
     @classmethod
     async def _open(cls, objects: Objects, create: bool, exclusive: bool, uuid: str | None) -> Store:

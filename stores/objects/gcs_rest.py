@@ -436,6 +436,8 @@ def _judged_answer(refused: Refused, request: Request) -> Judged:
         return Judged(ObjectsError(f"the content arrived broken ({said})"), again=True)
     if status in (401, 403):
         return Judged(ObjectsError(f"access was refused ({said}): check the credentials and their roles on the bucket"))
+    if status == 400 and "customer-supplied encryption key" in refused.message:
+        return Judged(ObjectsError(f"the server refused ({said}): name the key that it was written with by TOWLINE_SSE_KEY_FILE"))
     if status == 408 or status >= 500:
         return Judged(ObjectsError(f"the server failed ({said})"), again=status != 501, fate=Fate.MAYBE, after_s=refused.after_s)
     return Judged(ObjectsError(f"the server refused ({said})"))

@@ -165,7 +165,7 @@ def _refused(code: str, status: int, message: str, doing: Doing) -> ObjectsError
     if status in _WHY_STATUS and (not message or code == str(status)):  # an answer without a body
         return ObjectsError(doing.failed(_WHY_STATUS[status]))
     if status == 400 and doing.verb in ("read", "look at", "copy"):
-        have = "with another key or with none" if doing.customer_key else "with a key of its own, and none was given"
+        have = "with another key or with none" if doing.customer_key else "with a key of its own: name it by TOWLINE_SSE_KEY_FILE"
         return ObjectsError(
             doing.failed(f"the server refuses ({code} {message}): perhaps it was encrypted {have}".replace(" )", ")"))
         )

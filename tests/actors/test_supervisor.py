@@ -38,7 +38,7 @@ if "children" in sys.argv:
     # a command, one in a session of its own, a grandchild, and a fork that never executes anything
     children.append(subprocess.Popen(["sleep", "600"]).pid)
     children.append(subprocess.Popen(["sleep", "600"], start_new_session=True).pid)
-    shell = subprocess.Popen(["sh", "-c", "sleep 600 & echo $!; wait"], stdout=subprocess.PIPE, text=True)
+    shell = subprocess.Popen(["sh", "-c", "sleep 600 & echo $!; exec sleep 600"], stdout=subprocess.PIPE, text=True)
     children += [shell.pid, int(shell.stdout.readline())]
     pid = os.fork()
     if not pid:

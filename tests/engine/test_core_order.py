@@ -117,6 +117,19 @@ def test_what_will_be_through_before_the_answer_is_not_asked_back() -> None:
     assert desk.take("w1", model.Revoke) == []
 
 
+def test_the_last_job_behind_a_body_that_runs_for_long_does_not_wait_for_it() -> None:
+    desk = desk_with(chunk(4))
+    first, second = desk.leased("w1")
+    desk.join("w2")
+    while more := desk.leased("w2"):
+        desk.complete(more, "w2")
+    assert desk.take("w1", model.Revoke) == [], "it would be through before the answer"
+    desk.pull("w1", running=first.row, busy_s=0.0)
+    assert desk.take("w1", model.Revoke) == [model.Revoke([second.row])]
+    desk.pull("w1", returned=[(second.row, second.counter)])
+    assert rows(desk.leased("w2")) == [second.row]
+
+
 def test_a_body_that_runs_is_known_by_the_frame_that_says_so() -> None:
     desk, _ = stolen()
     desk.pull(running=0, busy_s=2.0)

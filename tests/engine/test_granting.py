@@ -6,7 +6,7 @@ import pytest
 
 from tests.kit.builders import FUNCTION, chunk, spec, uuid_of
 from towline.engine import model
-from towline.engine.granting import inputs_of, rows_to_ask_back, write_lease
+from towline.engine.granting import WORTH_S, inputs_of, rows_to_ask_back, to_ask_back, write_lease
 from towline.engine.ids import pack_uuid
 from towline.engine.leases import Session
 from towline.engine.ledger import Ledger
@@ -97,10 +97,44 @@ def test_an_edge_of_order_brings_no_input() -> None:
     assert inputs_of(ledger.graph, 2, set(), OutputCache()) == []
 
 
-def test_the_later_half_is_asked_back_of_what_has_not_begun_and_waits_for_nobody() -> None:
-    ledger, holder = ledger_of(chunk([[], [], [], [], [], [4]])), session()
-    holder.held = dict.fromkeys(range(6))
-    for row in holder.held:
+def leased_to(ledger: Ledger, rows: range, running: int | None = None) -> Session:
+    holder = session()
+    holder.held = dict.fromkeys(rows)
+    for row in rows:
         ledger.graph.state[row] = S.LEASED
+    if running is not None:
+        ledger.graph.state[running] = S.RUNNING
+    return holder
+
+
+def test_the_later_half_is_asked_back_of_what_has_not_begun_and_waits_for_nobody() -> None:
+    ledger = ledger_of(chunk([[], [], [], [], [], [], [5]]))
+    holder = leased_to(ledger, range(7))
+    assert rows_to_ask_back(ledger.graph, holder, lambda spec: 1.0) == [3, 4, 5]
     ledger.graph.state[0] = S.RUNNING
-    assert rows_to_ask_back(ledger.graph, holder) == [3, 4]
+    assert rows_to_ask_back(ledger.graph, holder, lambda spec: 1.0) == [3, 4, 5]
+
+
+def test_the_one_job_behind_a_body_that_runs_for_long_is_asked_back_however_little_it_takes() -> None:
+    ledger = ledger_of(chunk([[], []]))
+    assert rows_to_ask_back(ledger.graph, leased_to(ledger, range(2)), lambda spec: WORTH_S / 2) == []
+    assert rows_to_ask_back(ledger.graph, leased_to(ledger, range(2), running=0), lambda spec: WORTH_S / 2) == [1]
+
+
+def test_the_fullest_are_asked_as_many_as_are_idle_and_not_in_vain() -> None:
+    ledger = ledger_of(chunk([[], [0], [1], [], [], [], [], [], []]))
+    chained, two, three = (leased_to(ledger, range(at, to), running=at) for at, to in ((0, 3), (3, 5), (5, 8)))
+    everybody = [session(), chained, two, three]
+
+    def ask(idle: int) -> list[tuple[Session, list[int]]]:
+        return to_ask_back(ledger.graph, everybody, idle, lambda spec: 1.0)
+
+    assert ask(1) == [(three, [7])], "the chain is as full, but nothing of it could run elsewhere"
+    assert ask(9) == [(three, [7]), (two, [4])]
+    three.revoking = True
+    assert ask(1) == [], "its answer is under way"
+    assert ask(2) == [(two, [4])]
+    three.silent = True
+    assert ask(1) == [(two, [4])], "nobody waits for the answer of one that is lost"
+    two.alone = True
+    assert ask(1) == []

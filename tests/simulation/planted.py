@@ -18,7 +18,6 @@ from towline.engine import model
 from towline.engine.core import LeaderCore
 from towline.engine.errors import TowlineError
 from towline.engine.events import Now
-from towline.engine.leases import Session
 from towline.engine.ledger import Ledger
 from towline.engine.model import Identity
 from towline.engine.worker import WorkerCore
@@ -258,7 +257,7 @@ class TwoCreatesInFlight(Bug):
 
 
 class _TakesBack(LeaderCore):
-    def _steal(self, idle: Session) -> None:
+    def _steal(self, idle: int) -> None:
         super()._steal(idle)
         for effect in self._out:
             if isinstance(effect, fx.Send) and isinstance(effect.frame, model.Revoke):

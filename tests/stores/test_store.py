@@ -10,6 +10,7 @@ from itertools import count
 
 import pytest
 
+from tests.kit.servers import make_bucket
 from towline.engine.errors import CorruptionError, UsageError
 from towline.stores import errors
 from towline.stores.errors import StoreExists, StoreForeign, StoreLocked, StoreMissing, StoreNewer
@@ -222,3 +223,12 @@ async def test_the_mark_is_created_conditionally(url):
 )
 def test_what_is_ours_is_told_by_its_whole_key(key, ours):
     assert is_ours(key) is ours
+
+
+async def test_a_store_that_was_named_with_its_region_says_it_to_other_processes(moto, monkeypatch):
+    for name, value in moto.environment().items():
+        monkeypatch.setenv(name, value)
+    bucket = await asyncio.to_thread(make_bucket, moto)
+    store = await Store.open(f"aws:us-east-1:{bucket}:x", create=True)
+    assert store.url == f"aws:us-east-1:{bucket}:x"
+    await store.close()

@@ -130,6 +130,8 @@ def test_get_env_tells_where_and_no_secret(monkeypatch):
     assert AbstractJobStore("s3://bucket/x").get_env()["AWS_ENDPOINT_URL"] == "http://127.0.0.1:1"
     assert "hush" not in AbstractJobStore("s3://bucket/x").get_env().values()
     assert AbstractJobStore("memory:x").get_env() == {}
+    monkeypatch.chdir("/")  # a worker runs elsewhere
+    assert AbstractJobStore("s3://bucket/x", sse_key_file="key").get_env()["TOWLINE_SSE_KEY_FILE"] == "/key"
 
 
 async def test_a_local_store_says_that_it_cannot_encrypt(tmp_path):

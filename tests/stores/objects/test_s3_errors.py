@@ -106,7 +106,9 @@ def test_the_server_says_when_to_come_back(status, code):
 
 def test_a_read_that_fails_for_its_key_says_so():
     assert "with another key or with none" in str(judge(answer(400, "400"), READING._replace(customer_key=True)).error)
-    assert "with a key of its own, and none was given" in str(judge(answer(400, "InvalidRequest", "m"), READING).error)
+    assert "with a key of its own: name it by TOWLINE_SSE_KEY_FILE" in str(
+        judge(answer(400, "InvalidRequest", "m"), READING).error
+    )
     assert "encrypted" not in str(judge(answer(400, "InvalidRequest", "m"), WRITING).error)
 
 
