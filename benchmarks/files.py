@@ -29,7 +29,7 @@ import msgspec
 from towline.benchmarks import machine
 from towline.benchmarks.machine import Machine
 from towline.benchmarks.peers.base import WrongOutcome
-from towline.benchmarks.peers.stores import CONCURRENCY, WIDTH, Kind, Mover, open_all
+from towline.benchmarks.peers.stores import CONCURRENCY, WIDTH, Kind, Mover, Plain, open_all
 from towline.stores.fileformat import PART
 
 BAR = 0.8
@@ -80,8 +80,12 @@ class FilesReport(msgspec.Struct, frozen=True, kw_only=True):
         return None if base is None else moved.rate / base.rate
 
     def missed(self) -> list[str]:
-        """A sentence for each bar that was not reached."""
-        ours = [(moved, self.ratio(moved)) for moved in self.results if moved.kind == "ours"]
+        """A sentence for each bar that was not reached.
+
+        Of small things the bar is set for objects: a file is an object and a record of it, which the bare client does not write.
+        """
+        held = [moved for moved in self.results if "small" not in moved.work or moved.peer == Plain.name]
+        ours = [(moved, self.ratio(moved)) for moved in held if moved.kind == "ours"]
         return [
             f"{moved.place}, {moved.work}: {moved.peer} {ratio:.2f} x bare, the bar is {BAR:g} x"
             for moved, ratio in ours

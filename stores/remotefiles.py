@@ -37,7 +37,8 @@ Sink = Callable[[Any], None]
 
 
 async def write(objects: Objects, key: str, begin: Callable[[], Writing], *, blocking: bool) -> Sealed:
-    """Write under a key that nobody has used. PreconditionFailed if somebody has; Ambiguous if the answers stay away.
+    """Write under a key that nobody has used. PreconditionFailed if somebody has and the content is of one part; Ambiguous if the
+    answers stay away.
 
     `begin` may be called several times; `blocking` says that it blocks.
     """
@@ -63,8 +64,9 @@ async def _send(objects: Objects, key: str, writing: Writing) -> None:
     if whole:
         await objects.put(key, taken, ABSENT)
         return
+    # unconditionally: not every server minds a condition at the end of an upload in parts, and keys are used once anyway
     async with aclosing(_onward(taken, pieces)) as onward:
-        await objects.upload(key, onward, ABSENT)
+        await objects.upload(key, onward)
 
 
 def _take(pieces: Iterator[Piece]) -> tuple[list[Piece], bool]:

@@ -29,7 +29,7 @@ from towline.stores.objects.gcs_rest import Identity, Rest, checked_endpoint, em
 from towline.stores.objects.gcs_upload import GRANULE, composed, delete_all, in_turn
 from towline.stores.objects.retry import Retry
 from towline.stores.objects.s3_encryption import Encryption
-from towline.stores.objects.streaming import copy_streamed, in_order, regrouped
+from towline.stores.objects.streaming import copy_streamed, in_order, regrouped, without_stub
 
 WIDTH = 4
 """Parts of a download that are under way or wait to be taken."""
@@ -113,7 +113,10 @@ class GcsObjects:
         """See `Objects.upload`."""
         name = self._name(key)
         condition = condition_of(when, self.bucket.about(name))
-        async with aclosing(regrouped(pieces, self.part_bytes)) as parts:
+        async with (
+            aclosing(regrouped(pieces, self.part_bytes)) as exact,
+            aclosing(without_stub(exact, self.part_bytes // 8)) as parts,
+        ):
             first, second = await anext(parts, b""), await anext(parts, None)
             if second is None:
                 return Version(await self.bucket.insert(name, first, condition))

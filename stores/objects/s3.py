@@ -47,7 +47,7 @@ from towline.stores.objects.s3_multipart import (
     put_spooled,
     upload_parts,
 )
-from towline.stores.objects.streaming import copy_streamed, in_order
+from towline.stores.objects.streaming import copy_streamed, in_order, without_stub
 
 PAGE = 1000
 """Keys that S3 lists or deletes in one request."""
@@ -123,7 +123,10 @@ class S3Objects:
     async def upload(self, key: str, pieces: AsyncIterable[bytes | memoryview], when: When | Version = OVERWRITE) -> Version:
         """See `Objects.upload`. What fits one part is one put."""
         self._check(key)
-        async with aclosing(parts_of(pieces, self.part_bytes)) as parts:
+        async with (
+            aclosing(parts_of(pieces, self.part_bytes)) as exact,
+            aclosing(without_stub(exact, self.part_bytes // 8)) as parts,
+        ):
             first = await anext(parts, b"")
             second = await anext(parts, None)
             if second is None:

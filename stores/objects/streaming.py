@@ -59,6 +59,23 @@ async def regrouped(pieces: AsyncIterable[Piece], size: int) -> AsyncGenerator[b
         yield joined(part)
 
 
+async def without_stub(parts: AsyncIterable[bytes], least: int) -> AsyncGenerator[bytes, None]:
+    """The same parts; but a last one of fewer than `least` bytes, which is not worth a request, goes with the one before.
+
+    Of the others none may be so small. Holds one part.
+    """
+    held: bytes | None = None
+    async for part in parts:
+        if held is not None:
+            if len(part) < least:
+                held += part
+                continue
+            yield held
+        held = part
+    if held is not None:
+        yield held
+
+
 def joined(views: Sequence[memoryview]) -> bytes:
     """These bytes in one; uncopied if they are all of a bytes object."""
     if len(views) == 1 and isinstance(views[0].obj, bytes) and len(views[0].obj) == len(views[0]):

@@ -118,7 +118,7 @@ class TestInTurn(OverTheFake):
         return opened(resource=COLD)
 
     async def test_it_is_one_session(self, objects):
-        await objects.upload("k", odd_pieces(content(5 * PART + 1), PART))
+        await objects.upload("k", odd_pieces(content(5 * PART + PART // 2), PART))
         assert not sent(self.gcs, "/compose")
         assert len(sent(self.gcs, "PUT", "upload_id")) == 6
 
@@ -348,7 +348,7 @@ async def test_a_session_goes_on_where_the_service_has_got_to(gcs, opened):
 async def test_the_lost_answer_of_a_sessions_end_is_settled_by_asking(gcs, opened):
     objects = opened(resource=COLD)
     gcs.fault("PUT", skip=2, carry_out=True)
-    version = await objects.upload("k", odd_pieces(content(2 * PART + 9), PART), ABSENT)
+    version = await objects.upload("k", odd_pieces(content(2 * PART + PART // 2), PART), ABSENT)
     assert (await objects.head("k")).version == version
 
 
@@ -357,7 +357,7 @@ async def test_a_session_whose_end_nobody_tells_is_ambiguous(gcs, opened):
     gcs.fault("PUT", skip=2, carry_out=True)
     gcs.fault("PUT", skip=2, times=100, answer=503)
     with pytest.raises(Ambiguous):
-        await objects.upload("k", odd_pieces(content(2 * PART + 9), PART), ABSENT)
+        await objects.upload("k", odd_pieces(content(2 * PART + PART // 2), PART), ABSENT)
 
 
 async def test_the_lost_answer_of_the_composing_is_ambiguous(gcs, opened):
@@ -366,6 +366,12 @@ async def test_the_lost_answer_of_the_composing_is_ambiguous(gcs, opened):
     with pytest.raises(Ambiguous):
         await objects.upload("k", odd_pieces(content(3 * PART), PART), ABSENT)
     assert gcs.names(bucket_of(objects)) == ["runs/first/k"]
+
+
+async def test_a_few_bytes_more_than_one_call_composes_go_with_the_part_before(gcs, opened):
+    objects = opened()
+    await objects.upload("k", odd_pieces(content(32 * PART + 9), PART))
+    assert len(sent(gcs, "/compose")) == 1
 
 
 async def test_more_parts_than_one_call_composes(gcs, opened):

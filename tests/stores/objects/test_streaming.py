@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from tests.kit.objects_contract import collected
 from towline.stores.objects.memory import MemoryObjects
-from towline.stores.objects.streaming import copy_streamed, end, gathered, in_order, in_thread, joined, regrouped, settle
+from towline.stores.objects.streaming import (
+    copy_streamed,
+    end,
+    gathered,
+    in_order,
+    in_thread,
+    joined,
+    regrouped,
+    settle,
+    without_stub,
+)
 
 
 async def stream(pieces):
@@ -34,6 +44,18 @@ def test_parts_are_of_one_size(pieces, size):
     assert b"".join(parts) == b"".join(pieces)
     assert all(len(part) == size for part in parts[:-1])
     assert all(0 < len(part) <= size for part in parts)
+
+
+@given(PIECES, st.integers(1, 40), st.integers(0, 40))
+@settings(max_examples=60, deadline=None)
+def test_no_part_is_a_stub_but_for_a_single_one(pieces, size, least):
+    async def run():
+        return [part async for part in without_stub(regrouped(stream(pieces), size), min(least, size))]
+
+    parts = asyncio.run(run())
+    assert b"".join(parts) == b"".join(pieces)
+    assert all(len(part) == size for part in parts[:-1])
+    assert len(parts) < 2 or min(least, size) <= len(parts[-1]) < size + max(least, 1)
 
 
 @given(PIECES, st.integers(1, 40))
