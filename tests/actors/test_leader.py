@@ -8,13 +8,13 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 import towline
 from tests.kit.leaks import eventually
 from towline import Flow, Run, job
 from towline.actors import inprocess, leader
+from towline.actors.identity import start_time
 from towline.actors.leader import Turns
 from towline.engine.errors import FencedError
 
@@ -106,7 +106,7 @@ def submitted(tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch) 
 
 
 def towline_processes(pids: set[int]) -> set[int]:
-    return {pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE}
+    return {pid for pid in pids if start_time(pid)}
 
 
 @pytest.mark.ray
