@@ -9,9 +9,7 @@ from typing import Any
 from towline.actors.execute.python import Executor
 from towline.actors.worker import Worker
 from towline.engine.errors import TowlineError
-from towline.stores import cache
 from towline.stores.files import Files, reference_in, store_output
-from towline.stores.locate import open_objects, parse
 
 
 class Contents:
@@ -22,9 +20,7 @@ class Contents:
 
     @cached_property
     def _files(self) -> Files:
-        place = parse(self._url)
-        cached = place.kind in ("s3", "gs")  # other places are on this machine
-        return Files(open_objects(place), cache=cache.of_this_node() if cached else None)
+        return Files.at(self._url)
 
     def load(self, stub: bytes) -> tuple[bytes, Sequence[Any]]:
         """Header and buffers of the value that a stub stands for. Raises CorruptionError, ObjectsError."""
@@ -38,7 +34,15 @@ class Contents:
         return store_output(self._files, content, uuid, attempt)
 
 
-def make_runner(worker: Worker, store_url: str, allow_pickle: bool) -> Executor:
-    """The Executor of a worker on this store."""
+def make_runner(worker: Worker, store_url: str, allow_pickle: bool, documents: Any = None) -> Executor:
+    """The Executor of a worker on this store. `documents`: the JobStore of the run, if it was given one."""
     contents = Contents(store_url)
-    return Executor(worker.fetch, contents.load, contents.store, allow_pickle)
+
+    def of_the_run() -> Any:
+        from towline.stores.documents.store import JobStore
+
+        return JobStore(store_url)
+
+    executor = Executor(worker.fetch, contents.load, contents.store, allow_pickle, of_the_run, filed=worker.filed)
+    executor.documents = documents
+    return executor

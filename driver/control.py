@@ -176,6 +176,10 @@ class Run:
             raise UsageError(f"job {uuid_of(job)} has no output in {self._store}: it has not completed (the run is {self.state})")
         return self._read(data, getattr(job, "attributes", ()), (uuid_of(job),))
 
+    def value_of(self, uuid: str, data: bytes) -> Any:
+        """The value of a job's output that was told as bytes; references inside are resolved as by `output`."""
+        return self._read(data, (), (uuid,))
+
     def _read(self, data: bytes, path: Any, inside: tuple[str, ...]) -> Any:
         """What lies at this path of an output; `inside` are the jobs whose outputs are being read, outermost first."""
         from towline.engine import codec
@@ -195,10 +199,16 @@ class Run:
 
     def _content(self, data: bytes, free: Callable[[OutputReference], Any]) -> Any:
         """A large output, whose content is a file of the store."""
-        from towline.stores import files
-        from towline.stores.locate import open_objects
+        from towline.stores.files import Files, load_async
 
-        return offline.settle(files.load_async(files.Files(open_objects(self._store)), data, free=free))
+        async def read() -> Any:
+            files = Files.at(self._store)
+            try:
+                return await load_async(files, data, free=free)
+            finally:
+                await files.close()
+
+        return offline.settle(read())
 
     def logs(self, job: Any, index: int | None = None) -> Logs:
         """What a job wrote to stdout and stderr. UsageError if the store has no such job."""

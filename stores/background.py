@@ -1,18 +1,24 @@
 """One event loop in a thread of its own, for threads that must block on what is asynchronous (a job's thread, a script).
 
 There is one for each process, and it lives as long: clients of a bucket belong to the loop in which they were made, so a loop
-for each call would connect anew for each call. A forked child gets its own.
+for each call would connect anew for each call. A forked child gets its own. When the process ends, what was left open over there
+is closed (clients are async generators), so that nobody complains of it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+END_S = 2.0
+"""How long the end of the process waits for connections to be closed, in seconds."""
 
 _lock = threading.Lock()
 _loops: dict[int, asyncio.AbstractEventLoop] = {}
@@ -54,3 +60,15 @@ def loop() -> asyncio.AbstractEventLoop:
             found = _loops[os.getpid()] = asyncio.new_event_loop()
             threading.Thread(target=found.run_forever, name="towline-background", daemon=True).start()
         return found
+
+
+def _end() -> None:
+    """At the end of the process. The loop goes on, for those who use it later still."""
+    found = _loops.get(os.getpid())
+    if found is not None:
+        found.set_exception_handler(lambda loop, context: None)  # who is still at work is cut short, and need not say so
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(found.shutdown_asyncgens(), found).result(END_S)
+
+
+atexit.register(_end)

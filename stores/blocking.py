@@ -29,13 +29,50 @@ from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from towline.stores import background
+from towline.stores import (
+    CheckpointJobDescription,
+    ConcurrentFileModificationException,
+    Config,
+    FileID,
+    InvalidImportExportUrlException,
+    JobDescription,
+    JobException,
+    JobStoreExistsException,
+    LocatorException,
+    NoSuchFileException,
+    NoSuchJobException,
+    NoSuchJobStoreException,
+    ServiceJobDescription,
+    UnimplementedURLException,
+    background,
+)
 from towline.stores.jobstore import abstract
 from towline.stores.jobstore.aliases import ALIASES, Alias
-from towline.stores.jobstore.config import Config
-from towline.stores.jobstore.errors import JobStoreExistsException
 from towline.stores.jobstore.streams import BlobReader, BlobWriter, TextReader, TextWriter
 from towline.stores.transfer.reading import UrlStream
+
+__all__ = [
+    "AWSJobStore",
+    "AbstractJobStore",
+    "CheckpointJobDescription",
+    "ConcurrentFileModificationException",
+    "Config",
+    "FileID",
+    "FileJobStore",
+    "GoogleJobStore",
+    "InvalidImportExportUrlException",
+    "JobDescription",
+    "JobException",
+    "JobStoreExistsException",
+    "JobStoreSupport",
+    "LocatorException",
+    "NoSuchFileException",
+    "NoSuchJobException",
+    "NoSuchJobStoreException",
+    "ServiceJobDescription",
+    "UnimplementedURLException",
+    "open_store",
+]
 
 T = TypeVar("T")
 

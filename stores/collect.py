@@ -23,7 +23,7 @@ from towline.engine.states import ENDED, JobState
 from towline.stores import replay
 from towline.stores.files import PREFIX, SHARED, Key, owner_of, parse_key
 from towline.stores.objects.base import Objects
-from towline.stores.store import Store
+from towline.stores.store import Store, is_ours
 
 BATCH = 1000
 """Keys deleted in one call."""
@@ -116,7 +116,7 @@ async def abandoned(objects: Objects, *, now: float, dry_run: bool = False) -> l
 
     Whoever still works on one that is older than ABANDONED_S fails cleanly.
     """
-    left = [upload async for upload in objects.unfinished() if upload.started < now - ABANDONED_S]
+    left = [upload async for upload in objects.unfinished() if is_ours(upload.key) and upload.started < now - ABANDONED_S]
     if not dry_run:
         await objects.abort(left)
     return [upload.key for upload in left]

@@ -38,7 +38,7 @@ async def destroy(objects: Objects, progress: Callable[[int], None] | None = Non
             count += await _delete(objects, batch, progress, count)
             batch = []
     count += await _delete(objects, batch, progress, count)
-    left: list[Unfinished] = [upload async for upload in objects.unfinished()]
+    left: list[Unfinished] = [upload async for upload in objects.unfinished() if is_ours(upload.key)]
     await objects.abort(left)
     await objects.delete_many([MARK])
     if isinstance(objects, LocalObjects):

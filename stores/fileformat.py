@@ -76,20 +76,18 @@ class Sealer:
 
     def add(self, pieces: Iterable[Any]) -> Iterator[memoryview]:
         """One buffer, given in pieces (anything with a contiguous buffer, of any size)."""
-        import pyarrow as pa
-
         begin = self._at
         for piece in pieces:
-            buffer = pa.py_buffer(piece)
-            yield from self._account(buffer)
+            yield from self._account(piece)
         self._offsets.append(begin)
         self._lengths.append(self._at - begin)
-        yield from self._account(pa.py_buffer(bytes(-self._at % ALIGN)))
+        yield from self._account(bytes(-self._at % ALIGN))
 
-    def _account(self, buffer: Buffer) -> Iterator[memoryview]:
+    def _account(self, data: Any) -> Iterator[memoryview]:
         import google_crc32c
+        import pyarrow as pa
 
-        done = 0
+        buffer, done = pa.py_buffer(data), 0
         while done < buffer.size:
             room = PART - self._at % PART
             piece = buffer.slice(done, min(room, buffer.size - done))
@@ -99,7 +97,8 @@ class Sealer:
             if not self._at % PART:
                 self._crcs.append(self._crc)
                 self._crc = 0
-            yield memoryview(piece)
+            # a bytes object goes out as itself: who needs one need not copy it
+            yield memoryview(data if isinstance(data, bytes) and len(data) == piece.size else piece)
 
     def finish(self, kind: str, header: bytes = b"", *, executable: bool = False, name: str = "") -> tuple[bytes, Sealed]:
         """(footer and tail, what to remember)."""

@@ -29,9 +29,10 @@ from towline.engine import codec
 from towline.engine.errors import CorruptionError, UsageError
 from towline.engine.ids import Attempt, pack_uuid
 from towline.stores import background, fileformat, filewriting, remotefiles
-from towline.stores.cache import Cache
+from towline.stores.cache import Cache, of_this_node
 from towline.stores.fileformat import Buffer, Footer, Opened, Sealed
 from towline.stores.filewriting import Writing
+from towline.stores.locate import open_objects, parse
 from towline.stores.objects.base import ABSENT, Objects, check_key
 from towline.stores.objects.local import LocalObjects
 from towline.stores.objects.streaming import in_thread
@@ -97,6 +98,18 @@ class Files:
         self._objects = objects
         self._local = objects if isinstance(objects, LocalObjects) else None
         self._cache = None if self._local else cache
+
+    @classmethod
+    def at(cls, locator: str | os.PathLike[str]) -> Files:
+        """The files of the store at this place, those of a distant one through the node's cache. For who reads them again and
+        again: a worker, a driver. UsageError; nothing is looked at yet."""
+        place = parse(locator)
+        distant = place.kind in ("s3", "gs")
+        return cls(open_objects(place), cache=of_this_node() if distant else None)
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._objects.close()
 
     # ------------------------------------------------------------------------------------------------------- values
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from towline.engine.errors import UsageError
-from towline.stores.fileformat import Sealed, Sealer
+from towline.stores.fileformat import PART, Sealed, Sealer
 
 LIGHT = 256 << 10
 """Bytes in memory that are sealed faster than a thread is asked to."""
 
 
-READ = 1 << 20
+READ = PART
 """Bytes of a file that are read at once."""
 
 

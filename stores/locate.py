@@ -60,7 +60,11 @@ class Place(NamedTuple):
                 return str(self.path)
             case "memory":
                 return f"memory:{self.name}"
-            case _:
+            case "s3" if self.region:
+                return f"aws:{self.region}:{self.bucket}" + (f":{self.prefix}" if self.prefix else "")
+            case "gs" if self.project:
+                return f"google:{self.project}:{self.bucket}" + (f"/{self.prefix}" if self.prefix else "")
+            case _:  # the region of a GCS bucket is only for people
                 return f"{self.kind}://{self.bucket}" + (f"/{self.prefix}" if self.prefix else "")
 
 

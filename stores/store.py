@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from functools import cached_property
+import re
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -55,6 +56,7 @@ class Store:
     def __init__(self, objects: Objects, mark: Mark) -> None:
         self.objects = objects
         self.url = objects.url
+        """Names it from any process; with the region or project, if it was opened by them."""
         self.uuid = mark.store
         self.mark = mark
 
@@ -81,12 +83,15 @@ class Store:
             StoreNewer: written by a later towline.
             StoreExists: with `create` and `exclusive`, where there is a store already.
         """
-        objects = open_objects(parse(url), encryption)
+        place = parse(url)
+        objects = open_objects(place, encryption)
         try:
-            return await cls._open(objects, create, exclusive, uuid)
+            store = await cls._open(objects, create, exclusive, uuid)
         except BaseException:
             await objects.close()
             raise
+        store.url = place.url
+        return store
 
     @classmethod
     async def _open(cls, objects: Objects, create: bool, exclusive: bool, uuid: str | None) -> Store:
@@ -111,7 +116,7 @@ class Store:
 
     @cached_property
     def files(self) -> Files:
-        """Content too large for records."""
+        """Content too large for records, without the node's cache: for tools, which read a file once (others: `Files.at`)."""
         return Files(self.objects)
 
     async def close(self) -> None:
@@ -220,19 +225,26 @@ def _foreign_entry(objects: LocalObjects) -> str | None:
     return next((name for name in names if name not in OWN), None)
 
 
-_ours = ("journal/", "parts/", "snapshots/", "files/", "clock/", "table/", "blobs/")
+_ours = re.compile(
+    r"(?:(?:documents/[^/]+/)?table/)?(?:journal/\d{20}\.seg|parts/\d{20}-\d{20}\.part|snapshots/\d{20}-[0-9a-f]{16}\.(?:arrow|state)|clock/now)"
+    r"|files/[^/]+/\d{1,10}-\d{1,10}/[^/]+"
+    r"|(?:documents/[^/]+/)?blobs/[0-9a-f]{2}/[0-9a-f]{32}\.[0-9a-f]{16}"
+).fullmatch
 
 
 def is_ours(key: str) -> bool:
-    """Does a store write objects of this key? Whatever else lies in the same place is never copied or deleted."""
-    return key.startswith(_ours) or key in (MARK, ENDPOINT, MOVING)
+    """Does a store write objects of this key? Whatever else lies in the same place is never copied or deleted: what somebody has
+    put below one of our folders, another store further down in the same bucket, an upload of another program."""
+    return key in (MARK, ENDPOINT, MOVING) or _ours(key) is not None
 
 
 OWN = frozenset({".tmp", ".lock"})
 """What a crash in the middle of creating a store may leave behind."""
 
 
+@cache
 def _version() -> str:
+    """Of the installed package; looked up once, because that reads and parses a file."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -23,6 +23,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 from uuid import uuid4
@@ -99,7 +100,7 @@ class AbstractJobStore:
         self._place = parse(locator)
         self._allow_pickle = allow_pickle
         self._hardlinks = hardlinks
-        self._key_file = None if sse_key_file is None else os.fspath(sse_key_file)
+        self._key_file = None if sse_key_file is None else _absolute(sse_key_file)
         self._config: Config | None = None
         self._open: _Opened | None = None
 
@@ -138,7 +139,8 @@ class AbstractJobStore:
         ids: dict[str, Any] = {"workflow_id": str(uuid4()), "workflow_attempt_number": 0}
         began = Began(ids["workflow_id"], Config(**given.attributes() | ids).encode(), _version(), time.time())
         await self.close()
-        self._key_file = given.get("sse_key_file") or self._key_file
+        if said := given.get("sse_key_file"):
+            self._key_file = _absolute(said)
         objects = await self._objects(create=True)
         try:
             chain = await Chain.create(objects, began)
@@ -226,8 +228,7 @@ class AbstractJobStore:
         """Delete all of the store, whatever is left of it, a run's journal at the same place included.
 
         May be called again and again, by instances that were never connected too. What others still do with the store fails
-        from now on; choose another place for the next workflow all the same, as an instance that knows nothing of this may
-        write to the old one once more.
+        from now on: NoSuchJobStoreException, also where another store is made in this place.
         """
         objects = self._open.objects if self._open is not None else open_objects(self._place, self._encryption())
         try:
@@ -520,6 +521,11 @@ async def open_store(locator: AnyPath, *, create: bool = False, config: Any = No
             return store
     await store.resume()
     return store
+
+
+def _absolute(path: AnyPath) -> str:
+    """Of a file that workers, too, shall find, wherever they run."""
+    return str(Path(path).expanduser().absolute())
 
 
 def _set(target: Any, name: str, value: Any) -> None:

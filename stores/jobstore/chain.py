@@ -15,6 +15,9 @@ with a state that has the changes of the ones before in it; one that raises, or 
 may be called several times and must have no effects; it runs on the event loop and must be short. Whether it fails, or has
 nothing to commit, is decided on a state no older than the call.
 
+A store may be destroyed, and another one made in its place, behind the back of an instance: each look at the table, and each
+create that succeeded, goes with a look whether the store is still the one that was opened (`standing`), before anybody is told.
+
 A lost answer is settled by reading back (`journal.settle`). Time: that the next segment is absent proves that nothing came
 only if it cannot have come and gone, that is within half the grace period for which segments are kept at least; later, a
 listing decides, in which the last two segments always are (R4).
@@ -31,7 +34,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from towline.engine.errors import CorruptionError, TowlineError
 from towline.stores.errors import SegmentGone
-from towline.stores.jobstore import image, links, records
+from towline.stores.jobstore import image, links, records, standing
 from towline.stores.jobstore.errors import JobStoreExistsException, NoSuchJobStoreException
 from towline.stores.jobstore.links import Link, Position
 from towline.stores.jobstore.records import Change, Snapshotted
@@ -39,7 +42,7 @@ from towline.stores.jobstore.state import State
 from towline.stores.journal.segments import NONCE_BYTES, PREFIX, first_gap, number_of, segment_key
 from towline.stores.journal.settle import Verdict, settle
 from towline.stores.journal.writer import boot_clock
-from towline.stores.objects.base import ABSENT, Ambiguous, NotFound, Objects, PreconditionFailed
+from towline.stores.objects.base import ABSENT, Ambiguous, NotFound, Objects, ObjectsError, PreconditionFailed, Version
 from towline.stores.objects.wrappers import Prefixed
 
 T = TypeVar("T")
@@ -123,6 +126,8 @@ class Chain:
         self._options = options or Options()
         self._name = self._options.name or f"{socket.gethostname()}-{os.getpid()}"
         self._position = Position()
+        self._mark: Version | None = None
+        """`towline.json` as it was when the table was opened."""
         self._proven = float("-inf")
         """When the next slot was last certainly absent, by boottime."""
         self._tail_bytes = 0
@@ -146,6 +151,7 @@ class Chain:
     ) -> Chain:
         """A new table. JobStoreExistsException if there is one (of several who try at once, one succeeds)."""
         chain = cls(objects, nonce, options)
+        chain._mark = await standing.mark_of(objects)
         await chain._load()
         if chain.state.began or chain._position.number:
             raise JobStoreExistsException(None, objects.url)
@@ -156,6 +162,7 @@ class Chain:
     async def open(cls, objects: Objects, *, nonce: bytes | None = None, options: Options | None = None) -> Chain:
         """The table that is there. NoSuchJobStoreException if there is none, or one that is being destroyed."""
         chain = cls(objects, nonce, options)
+        chain._mark = await standing.mark_of(objects)
         await chain._load()
         if not chain.state.began or chain.state.destroyed:
             raise NoSuchJobStoreException(objects.url)
@@ -290,12 +297,16 @@ class Chain:
         for _ in range(_TRIES):
             try:
                 await self._objects.put(key, link.image, ABSENT)
-                return await self._stands(link)
+                return await self._counts(link)
             except (PreconditionFailed, Ambiguous):
                 found = await self._read_back(key)
+            except ObjectsError as error:
+                if await standing.mark_of(self.objects) != self._mark:  # a local store's folders have gone with it
+                    raise NoSuchJobStoreException(self.objects.url) from error
+                raise
             match settle(link.image, found):
                 case Verdict.MINE:
-                    return await self._stands(link)
+                    return await self._counts(link)
                 case Verdict.OTHERS:
                     self._ahead = found
                     return False
@@ -316,8 +327,23 @@ class Chain:
                 pause = min(2 * pause, 5.0)
         raise Ambiguous(f"{self._objects.url}: {key} cannot be read back")
 
+    async def _counts(self, link: Link) -> bool:
+        """`_stands`; where the place gives no answer to that, nobody knows."""
+        try:
+            return await self._stands(link)
+        except ObjectsError as error:
+            self._proven = float("-inf")
+            key = segment_key(link.after.number)
+            raise Ambiguous(f"{self.objects.url}: {key} was created, but no answer tells whether it counts ({error})") from error
+
     async def _stands(self, link: Link) -> bool:
-        """R4: is the segment that was created part of the chain? A slow create may have met a slot that was emptied."""
+        """R4: is the segment that was created part of the chain? A slow create may have met a slot that was emptied.
+
+        NoSuchJobStoreException where the store was destroyed before: all of its slots are empty then.
+        """
+        if await standing.mark_of(self.objects) != self._mark:
+            await standing.take_back(self.objects, [TABLE + segment_key(link.after.number)])
+            raise NoSuchJobStoreException(self.objects.url)
         if not self._stale():
             return True
         mine, numbers = link.after.number, await self._numbers(link.after.number - 1)
@@ -345,7 +371,16 @@ class Chain:
     # -------------------------------------------------------------------------------------------------------- catch up
 
     async def _catch_up(self) -> None:
-        """Apply what others committed: all that was there when this was called."""
+        """Apply what others committed: all that was there when this was called. NoSuchJobStoreException if the store has gone."""
+        mark, fault = await asyncio.gather(standing.mark_of(self.objects), self._read_news(), return_exceptions=True)
+        if isinstance(mark, BaseException):
+            raise mark
+        if mark != self._mark:
+            raise NoSuchJobStoreException(self.objects.url)
+        if fault is not None:
+            raise fault
+
+    async def _read_news(self) -> None:
         for _ in range(_LOOKS):
             try:
                 if not self._stale() and await self._read_on():

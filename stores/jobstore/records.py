@@ -25,7 +25,7 @@ class FileEntry(msgspec.Struct, frozen=True, array_like=True):
     id: str
     """The file's id; of a shared file, its name."""
     blob: str
-    """Object with the very bytes, `blobs/<hex>/<hex>`; never written twice, never named by two records."""
+    """Object with the very bytes, `blobs/<2 hex>/<32 hex>.<16 hex>`; never written twice, never named by two records."""
     size: int
     """Bytes."""
     part: int = 0

@@ -80,10 +80,6 @@ class Layer(MutableMapping[K, V]):
         value: Any = cast(dict[object, V], self._own).get(key)
         return key in self._base if value is None else value is not _GONE
 
-    def own(self) -> Iterator[tuple[K, V]]:
-        """What this layer added or replaced."""
-        return ((k, v) for k, v in self._own.items() if v is not _GONE)
-
 
 class State:
     """The folded job table. Read its attributes freely; change it by `apply` alone."""
@@ -103,7 +99,7 @@ class State:
         self.shared: MutableMapping[str, File] = {}
         """By name."""
         self.owned: MutableMapping[str, dict[str, bool]] = {}
-        """Owner to the ids of its files. Use `files_of`: a fork does not keep it up."""
+        """Owner to the ids of its files; of a fork, only what it changed (False: not its file any more). Use `files_of`."""
         self.condemned: MutableMapping[str, bool] = {}
         """Blobs that nobody may name any more; for ever, since a writer may be slow without bound."""
         self.doomed: MutableMapping[str, bool] = {}
@@ -143,11 +139,9 @@ class State:
         """The files that were written for this job, whether it exists or not."""
         if self._forked is None:
             return [self.files[file] for file in self.owned.get(owner, ())]
-        assert isinstance(self.files, Layer)
-        own = [file for _, file in self.files.own() if file.entry.owner == owner]
-        mine = {file.entry.id for file in own}
-        below = (file.entry.id for file in self._forked.files_of(owner))
-        return own + [self.files[file] for file in below if file not in mine and file in self.files]
+        mine = self.owned.get(owner, {})
+        below = [file.entry.id for file in self._forked.files_of(owner) if file.entry.id not in mine]
+        return [self.files[file] for file in (*below, *(file for file, still in mine.items() if still))]
 
     def blobs(self) -> set[str]:
         """Every blob that is in use: named by a file, a shared file or a log."""
@@ -271,19 +265,22 @@ class State:
         self.files[entry.id] = File(seq, entry)
         if old is not None and old.entry.blob != entry.blob:
             self.doomed[old.entry.blob] = True
-        if self._forked is None:
-            if old is not None and old.entry.owner != entry.owner:
-                self._disown(old.entry)
-            if entry.owner:
-                self.owned.setdefault(entry.owner, {})[entry.id] = True
+        if old is not None and old.entry.owner != entry.owner:
+            self._disown(old.entry)
+        if entry.owner:
+            self.owned.setdefault(entry.owner, {})[entry.id] = True
 
     def _delete_file(self, file: str) -> None:
         old = self.files.pop(file, None)
         self._doom(old)
-        if old is not None and self._forked is None:
+        if old is not None:
             self._disown(old.entry)
 
     def _disown(self, entry: FileEntry) -> None:
+        if self._forked is not None:
+            if entry.owner:
+                self.owned.setdefault(entry.owner, {})[entry.id] = False
+            return
         held = self.owned.get(entry.owner)
         if held is not None:
             held.pop(entry.id, None)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 from array import array
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from typing import NamedTuple
 
@@ -24,11 +24,13 @@ from towline.stores.journal.parts import from_bytes, to_bytes
 from towline.stores.objects.base import Ambiguous, NotFound, Objects, ObjectsError
 from towline.stores.objects.streaming import end, in_thread, regrouped
 
-QUEUED_PARTS = 2
+QUEUED_PARTS = 1
 """Full parts that wait for the upload; with the one that gathers and those under way, this bounds a stream's memory."""
 _INLINE_CRC_BYTES = 64 << 10
 """Below this, a checksum costs less than the way to a thread."""
 
+_KEPT_BYTES = 64 << 10
+"""Smaller pieces are copied together at once: to keep track of many costs more."""
 _TRIES = 4
 
 Data = bytes | bytearray | memoryview
@@ -90,6 +92,31 @@ async def _crc(sums: Checksums, part: bytes) -> bytes:
 # -------------------------------------------------------------------------------------------------------------- writing
 
 
+class _Gathered:
+    """What was written of a part so far. Bytes objects, which cannot change, are kept as they are if they are large."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytearray | memoryview] = []
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, data: memoryview) -> None:
+        self._size += len(data)
+        if len(data) >= _KEPT_BYTES and isinstance(data.obj, bytes):
+            self._pieces.append(data)
+        elif self._pieces and isinstance(last := self._pieces[-1], bytearray):
+            last += data
+        else:
+            self._pieces.append(bytearray(data))
+
+    def take(self, more: Data = b"") -> bytes:
+        """All of it and `more`; nothing is left."""
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        return b"".join((*pieces, more))
+
+
 class BlobWriter:
     """Bytes on their way into one blob. Either `finish` or `abandon` must be awaited at the end, whatever happened before."""
 
@@ -97,7 +124,7 @@ class BlobWriter:
         self._objects = objects
         self._key = key
         self._sums = Checksums()
-        self._gathered = bytearray()
+        self._gathered = _Gathered()
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUED_PARTS)
         self._upload: asyncio.Task[object] | None = None
         self._order = asyncio.Lock()
@@ -116,9 +143,9 @@ class BlobWriter:
             rest = view
             while len(self._gathered) + len(rest) >= PART:
                 cut = PART - len(self._gathered)
-                await self._pass_on(b"".join((self._gathered, rest[:cut])))
-                self._gathered, rest = bytearray(), rest[cut:]
-            self._gathered += rest
+                await self._pass_on(self._gathered.take(rest[:cut]))
+                rest = rest[cut:]
+            self._gathered.add(rest)
             self._at += len(view)
         return len(view)
 
@@ -177,14 +204,14 @@ class BlobWriter:
         return self._sums.content()
 
     async def _put_whole(self) -> None:
-        data = bytes(self._gathered)
+        data = self._gathered.take()
         if data:
             await _crc(self._sums, data)
         self._put = True
         await put_to_the_end(self._objects, self._key, [data])
 
     async def _end_upload(self, upload: asyncio.Task[object]) -> None:
-        for part in (bytes(self._gathered), None):
+        for part in (self._gathered.take(), None):
             if part != b"" and not upload.done():
                 await self._queue.put(part)
         await asyncio.shield(upload)
@@ -192,7 +219,7 @@ class BlobWriter:
     async def abandon(self) -> None:
         """Drop what was written, also after a `finish` that failed or was cut short; nothing of it stays."""
         self.is_open = False
-        self._gathered = bytearray()
+        self._gathered.take()
         if self._upload is not None:
             await end([self._upload])
         if self._put or self._upload is not None:
@@ -322,6 +349,7 @@ class BlobReader:
 
     def __init__(self, blob: Blob) -> None:
         self._blob = blob
+        self._content: Awaitable[bytes] | None = None
         self._parts: AsyncGenerator[bytes, None] | None = None
         self._fetched = False  # anything since the beginning, or the last jump
         self._part = b""
@@ -330,8 +358,9 @@ class BlobReader:
         self._base = 0  # offset of the part in the blob
         self._closed = False
 
-    async def begin(self) -> None:
-        """Fetch the first part, so that a blob that is gone shows now."""
+    async def begin(self, content: Awaitable[bytes] | None = None) -> None:
+        """Fetch the first part, so that a blob that is gone shows now. `content`: what `whole` gives, already on its way."""
+        self._content = content
         await self._more()
 
     async def _ready(self) -> bool:
@@ -421,7 +450,10 @@ class BlobReader:
     async def _fetch(self) -> bytes:
         """The next part; empty at the end."""
         if self._blob.content.size <= PART:
-            return b"" if self._fetched or self._base else await whole(self._blob)
+            if self._fetched or self._base:
+                return b""
+            content, self._content = self._content, None
+            return await (whole(self._blob) if content is None else content)
         if self._parts is None:
             self._parts = proved_parts(self._blob, self._base // PART)
         return await anext(self._parts, b"")

@@ -148,22 +148,9 @@ class Rest:
         limit_s = within(request.size + request.answer_size)
         if request.deadline_s is not None:
             limit_s = min(limit_s, request.deadline_s)
-        first: list[Exception] = []
-
-        async def attempt() -> T:
-            if first:
-                raise first.pop()
-            return await act()
-
         async with (await self.client()).slots:
-            try:
-                async with asyncio.timeout(limit_s):
-                    return await act()
-            except Exception as error:
-                # nearly no request comes here: the policy's machinery, which costs a fifth of one, begins with what has failed
-                first.append(error)
             return await self._retry(
-                attempt,
+                act,
                 lambda error: judge(error, request),
                 conditional=request.conditional,
                 attempt_s=limit_s,
@@ -215,6 +202,9 @@ class Rest:
     async def _open(self) -> _Client:
         filesystem = await in_thread(self._filesystem)
         session = await filesystem._set_session()
+        # aiohttp sends "idempotent" requests a second time when a connection breaks, behind the back of the policy; it has no
+        # public word for this
+        session._retry_connection = False
         life = _closed_with_its_loop(session)
         await anext(life)
         return _Client(filesystem, session, life, asyncio.Semaphore(CONNECTIONS))
@@ -417,7 +407,8 @@ def judge(error: Exception, request: Request) -> Judged:
         case aiohttp.ClientConnectorCertificateError():
             return Judged(ObjectsError(f"cannot trust the server ({said}): check the endpoint and the machine's certificates"))
         case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
-            return Judged(ObjectsError(f"cannot reach the server ({said}): check the network and the endpoint"), again=True)
+            why = f"cannot reach the server ({said}): check the network and the endpoint"
+            return Judged(ObjectsError(why), again=True, unreached=True)
         case aiohttp.InvalidURL():
             return Judged(ObjectsError(f"the endpoint is no URL ({said})"))
         case TimeoutError():
@@ -445,6 +436,8 @@ def _judged_answer(refused: Refused, request: Request) -> Judged:
         return Judged(ObjectsError(f"the content arrived broken ({said})"), again=True)
     if status in (401, 403):
         return Judged(ObjectsError(f"access was refused ({said}): check the credentials and their roles on the bucket"))
+    if status == 400 and "customer-supplied encryption key" in refused.message:
+        return Judged(ObjectsError(f"the server refused ({said}): name the key that it was written with by TOWLINE_SSE_KEY_FILE"))
     if status == 408 or status >= 500:
         return Judged(ObjectsError(f"the server failed ({said})"), again=status != 501, fate=Fate.MAYBE, after_s=refused.after_s)
     return Judged(ObjectsError(f"the server refused ({said})"))

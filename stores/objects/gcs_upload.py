@@ -20,7 +20,7 @@ from typing import Any
 from towline.stores.objects.base import Ambiguous, NotFound, ObjectsError, PreconditionFailed
 from towline.stores.objects.gcs_bucket import Bucket, Condition, generation_in
 from towline.stores.objects.gcs_rest import Answer, Refused, Request, Rest, crc32c, crc_text
-from towline.stores.objects.streaming import end, in_order
+from towline.stores.objects.streaming import in_order, settle
 
 WIDTH = 4
 """Parts under way at once."""
@@ -29,7 +29,8 @@ COMPOSE_MAX = 32
 DELETES = 16
 """Deletions under way at once."""
 TIDY_S = 20.0
-"""For so long the deletion of what is temporary is tried."""
+"""For so long parts under way are waited for when an upload is given up, and for so long the deletion of what is temporary is
+tried."""
 GRANULE = 256 << 10
 """The parts of a session, but for the last one, are multiples of this (the service's rule)."""
 
@@ -80,7 +81,7 @@ class _Temps:
                 sources.append(await running[0])
                 running.popleft()
         finally:
-            await end(running)
+            await settle(running, TIDY_S)
         return sources, crc_text(crc)
 
     async def _insert(self, name: str, part: bytes) -> Source:

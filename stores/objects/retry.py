@@ -57,6 +57,8 @@ class Judged:
     fate: Fate = Fate.NOT
     after_s: float = 0.0
     """The server asked not to come back before (Retry-After)."""
+    unreached: bool = False
+    """There was no connection: nobody has heard the request."""
 
 
 Judge = Callable[[Exception], Judged]
@@ -73,20 +75,29 @@ class Policy:
     """For one sending, unless the caller gives it more for its size."""
     first_s: float = 0.1
     """Upper bound of the first wait; it doubles each time."""
+    first_contact_s: float = 15.0
+    """The same for a server that was never reached: an endpoint that is spelled wrong does not come to be."""
     longest_s: float = 20.0
     """Upper bound of every wait (the server's own wish aside)."""
     attempts: int = 12
 
 
+class Acquaintance:
+    """What is known of a server."""
+
+    reached: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A policy and the world that it acts in."""
+    """A policy and the world that it acts in: for one server."""
 
     policy: Policy = field(default_factory=Policy)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     clock: Callable[[], float] = time.monotonic
     chance: Callable[[], float] = random.random
     """In [0, 1)."""
+    server: Acquaintance = field(default_factory=Acquaintance)
 
     async def __call__(
         self,
@@ -101,14 +112,34 @@ class Retry:
 
         One attempt is cancelled after `attempt_s`, which counts as a lost answer. Raises what `judge` said, or Ambiguous.
         """
-        end = self.clock() + (self.policy.deadline_s if deadline_s is None else deadline_s)
-        course = _Course(self, conditional, end)
+        began = self.clock()
+        end = began + (self.policy.deadline_s if deadline_s is None else deadline_s)
         limit_s = self.policy.attempt_s if attempt_s is None else attempt_s
+
+        async def attempt() -> T:
+            async with asyncio.timeout(limit_s):
+                done = await act()
+            self.server.reached = True
+            return done
+
+        try:
+            return await attempt()
+        except Exception as error:
+            # nearly no request comes here: tenacity's machinery costs a fifth of a small one, so it begins with what has failed
+            failure = error
+        return await self._go_on(
+            failure, attempt, judge, _Course(self, conditional, end, min(end, began + self.policy.first_contact_s))
+        )
+
+    async def _go_on(self, failure: Exception, attempt: Callable[[], Awaitable[T]], judge: Judge, course: _Course) -> T:
+        """What comes of a request whose first attempt has failed."""
+        failures = [failure]
 
         async def once() -> T:
             try:
-                async with asyncio.timeout(limit_s):
-                    return await act()
+                if failures:
+                    raise failures.pop()
+                return await attempt()
             except Exception as error:
                 raise _Failed(judge(error)) from error
 
@@ -130,16 +161,18 @@ class _Failed(Exception):
 class _Course:
     """One request's way through its attempts."""
 
-    def __init__(self, retry: Retry, conditional: bool, end: float) -> None:
+    def __init__(self, retry: Retry, conditional: bool, end: float, end_of_strangers: float) -> None:
         self._retry = retry
         self._conditional = conditional
         self._end = end
+        self._end_of_strangers = end_of_strangers
         self._doubt = False
         """Has an earlier attempt perhaps been carried out?"""
 
     def again(self, state: RetryCallState) -> bool:
         """For tenacity: is there any sense in another attempt?"""
         judged = _judged(state)
+        self._retry.server.reached |= judged is not None and not judged.unreached
         if judged is None or not judged.again:
             return False
         if self._conditional and judged.fate is not Fate.NOT:
@@ -149,7 +182,8 @@ class _Course:
 
     def over(self, state: RetryCallState) -> bool:
         """For tenacity: is there no time left for the wait that is due, or no attempt?"""
-        late = self._retry.clock() + state.upcoming_sleep > self._end
+        end = self._end if self._retry.server.reached else self._end_of_strangers
+        late = self._retry.clock() + state.upcoming_sleep > end
         return late or state.attempt_number >= self._retry.policy.attempts
 
     def wait(self, state: RetryCallState) -> float:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -241,16 +241,18 @@ class S3Objects:
 
         async def act(client: Any) -> _Read:
             try:
-                async with asyncio.timeout(within(0)):
+                # where the size is known, the attempt's own time is enough
+                async with asyncio.timeout(within(0)) if length is None else nullcontext():
                     answer = await client.get_object(**asked)
             except ClientError as error:
                 if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != 416:
                     raise
                 return _Read(b"", start, version)
-            async with answer["Body"] as body, asyncio.timeout(within(int(answer["ContentLength"]))):
+            size = int(answer["ContentLength"])
+            async with answer["Body"] as body, asyncio.timeout(within(size)) if length is None else nullcontext():
                 data = await body.read()
-            if len(data) != answer["ContentLength"]:
-                raise ConnectionError(f"{len(data)} of {answer['ContentLength']} bytes came")
+            if len(data) != size:
+                raise ConnectionError(f"{len(data)} of {size} bytes came")
             return _Read(data, _total(answer), version_of(answer))
 
         return await wire.call("read", key, act, attempt_s=within(_ANY if length is None else length))

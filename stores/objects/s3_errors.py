@@ -95,7 +95,7 @@ def judge(error: Exception, doing: Doing) -> Judged:
             return Judged(ObjectsError(doing.failed(f"no TLS connection to the server ({_short(error)}): check AWS_CA_BUNDLE")))
         case boto.EndpointConnectionError() | boto.ConnectTimeoutError() | boto.ProxyConnectionError() | ClientConnectorError():
             why = f"no connection to the server ({_short(error)}): check the network and AWS_ENDPOINT_URL"
-            return Judged(ObjectsError(doing.failed(why)), again=True)
+            return Judged(ObjectsError(doing.failed(why)), again=True, unreached=True)
         case TimeoutError() | boto.ReadTimeoutError():
             return _lost(doing, "the server has not answered in time")
         case boto.HTTPClientError() | boto.ResponseStreamingError() | boto.IncompleteReadError() | ResponseParserError():
@@ -155,6 +155,9 @@ def _refused(code: str, status: int, message: str, doing: Doing) -> ObjectsError
         return ObjectsError(doing.failed(why))
     if code in WHY:
         return ObjectsError(doing.failed(WHY[code]))
+    if status == 404 and doing.verb.startswith("list"):
+        why = "the server at the endpoint is none of S3's (it knows no listing): check AWS_ENDPOINT_URL"
+        return ObjectsError(doing.failed(why))
     if status == 404:
         return NotFound(f"{doing.what} does not exist")
     if status == 412:
@@ -162,7 +165,7 @@ def _refused(code: str, status: int, message: str, doing: Doing) -> ObjectsError
     if status in _WHY_STATUS and (not message or code == str(status)):  # an answer without a body
         return ObjectsError(doing.failed(_WHY_STATUS[status]))
     if status == 400 and doing.verb in ("read", "look at", "copy"):
-        have = "with another key or with none" if doing.customer_key else "with a key of its own, and none was given"
+        have = "with another key or with none" if doing.customer_key else "with a key of its own: name it by TOWLINE_SSE_KEY_FILE"
         return ObjectsError(
             doing.failed(f"the server refuses ({code} {message}): perhaps it was encrypted {have}".replace(" )", ")"))
         )

@@ -26,14 +26,15 @@ from botocore.exceptions import ClientError
 from towline.stores.objects.base import ABSENT, Ambiguous, NotFound, ObjectsError, PreconditionFailed, Version, When
 from towline.stores.objects.retry import within
 from towline.stores.objects.s3_client import Wire, condition, md5, version_of
-from towline.stores.objects.streaming import end, in_thread
+from towline.stores.objects.streaming import in_thread, joined, settle
 
 PARTS_MAX = 10_000
 """S3 takes no more in one upload."""
 SINGLE_MAX = 5 << 30
 """Bytes that S3 takes in one put or copies in one request."""
 ABORT_S = 20.0
-"""For cleaning up behind a failed upload; what is left then is found by `unfinished`."""
+"""For the parts under way to arrive when an upload is given up, and for cleaning up behind it; what is left then is found by
+`unfinished`."""
 _NONCE = "towline-upload"
 _GROWTH = 1000
 """Parts until their size doubles: 8 MiB parts would end at 80 GiB, these at more than S3's 5 TiB."""
@@ -244,7 +245,7 @@ async def upload_parts(wire: Wire, key: str, parts: AsyncIterator[bytes], when: 
         return await upload.complete(when)
     except BaseException:
         # the parts first: one that arrives after the abort would lie about for ever
-        await end(running)
+        await settle(running, ABORT_S)
         await upload.abort()
         raise
 
@@ -282,13 +283,13 @@ async def copy_parts(
         await unchanged()
         return await upload.complete(when)
     except BaseException:
-        await end(workers)
+        await settle(workers, ABORT_S)
         await upload.abort()
         raise
 
 
 async def parts_of(pieces: AsyncIterable[bytes | memoryview], size: int) -> AsyncGenerator[bytes, None]:
-    """The same bytes in parts of `size`, growing so that no upload has too many. One copy; no part is empty."""
+    """The same bytes in parts of `size`, growing so that no upload has too many. No part is empty. One copy at most."""
     batch: list[memoryview] = []
     held = number = 0
     want = size
@@ -296,7 +297,7 @@ async def parts_of(pieces: AsyncIterable[bytes | memoryview], size: int) -> Asyn
         rest = memoryview(piece).cast("B")
         while held + len(rest) >= want:
             cut = want - held
-            part = b"".join([*batch, rest[:cut]])
+            part = joined([*batch, rest[:cut]])
             batch, held, rest = [], 0, rest[cut:]
             number += 1
             want = size << min(number // _GROWTH, 8)
@@ -306,7 +307,7 @@ async def parts_of(pieces: AsyncIterable[bytes | memoryview], size: int) -> Asyn
             batch.append(rest)
             held += len(rest)
     if batch:
-        yield b"".join(batch)
+        yield joined(batch)
 
 
 async def chained(first: Sequence[bytes], rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

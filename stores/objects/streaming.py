@@ -42,20 +42,28 @@ async def gathered(pieces: AsyncIterable[Piece], size: int) -> AsyncGenerator[li
 
 
 async def regrouped(pieces: AsyncIterable[Piece], size: int) -> AsyncGenerator[bytes, None]:
-    """The same bytes in parts of exactly `size`, but for the last one; no part is empty. One copy."""
+    """The same bytes in parts of exactly `size`, but for the last one; no part is empty. One copy, and none of a piece that is a
+    part already."""
     part: list[memoryview] = []
     held = 0
     async for piece in pieces:
         rest = memoryview(piece).cast("B")
         while held + len(rest) >= size:
             cut = size - held
-            yield b"".join([*part, rest[:cut]])
+            yield joined([*part, rest[:cut]])
             part, held, rest = [], 0, rest[cut:]
         if len(rest):
             part.append(rest)
             held += len(rest)
     if part:
-        yield b"".join(part)
+        yield joined(part)
+
+
+def joined(views: Sequence[memoryview]) -> bytes:
+    """These bytes in one; uncopied if they are all of a bytes object."""
+    if len(views) == 1 and isinstance(views[0].obj, bytes) and len(views[0].obj) == len(views[0]):
+        return views[0].obj
+    return b"".join(views)
 
 
 async def in_order(calls: Iterable[Callable[[], Awaitable[T]]], width: int) -> AsyncGenerator[T, None]:
@@ -86,6 +94,18 @@ async def end(running: Iterable[asyncio.Future[T]]) -> None:
     for task in tasks:
         if not task.cancelled():
             task.exception()
+
+
+async def settle(running: Iterable[asyncio.Future[T]], within_s: float) -> None:
+    """Let these come to an end by themselves, and `end` those that take longer.
+
+    A request that is broken off may have arrived, and be carried out when the caller has tidied up behind it.
+    """
+    tasks = list(running)
+    if tasks:
+        waiting = asyncio.ensure_future(asyncio.wait(tasks, timeout=within_s))
+        await _ended([waiting])
+    await end(tasks)
 
 
 async def _ended(tasks: Sequence[asyncio.Future[T]]) -> None:

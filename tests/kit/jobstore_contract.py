@@ -99,8 +99,9 @@ class JobStoreContract:
     async def test_destroy_again_and_again_by_anybody(self, locator):
         async with two(locator) as (first, second):
             await first.create_job(JobDescription())
-            async with first.write_file_stream() as (stream, _):
+            async with first.write_file_stream() as (stream, name):
                 await stream.write(b"content")
+            await second.delete_file(name)  # what it has still to note of that, nobody will read
             await second.destroy()
             await second.destroy()
             await AbstractJobStore(locator).destroy()

@@ -106,7 +106,7 @@ def run_moto() -> Iterator[Server]:
 
 @contextmanager
 def run_ceph() -> Iterator[Server]:
-    """A Ceph gateway over one monitor and one storage daemon that keeps all in memory (290 MB)."""
+    """A Ceph gateway over one monitor and one storage daemon that keeps all in memory (290 MB); what is deleted goes soon."""
     _need("ceph-mon ceph-osd radosgw ceph-common", "ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "ceph")
     with _Folder("ceph") as folder:
         port, fsid = free_port(), str(uuid4())
@@ -177,6 +177,9 @@ rgw dns name =
 rgw cache enabled = true
 rgw crypt require ssl = false
 rgw multipart min part size = 1
+rgw gc obj min wait = 5
+rgw gc processor period = 5
+rgw gc processor max time = 5
 """
 
 
@@ -301,7 +304,7 @@ class _Folder:
         with (self.path / f"{name}.out").open("wb") as out:
             self._processes.append(
                 subprocess.Popen(
-                    [*_mortal(), *command],
+                    [*mortal(), *command],
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=out,
@@ -331,7 +334,8 @@ class _Folder:
         return "\n".join(f"{f.name}: {f.read_text(errors='replace')[-1500:]}" for f in sorted(self.path.glob("*.out")))
 
 
-def _mortal() -> Sequence[str]:
+def mortal() -> Sequence[str]:
+    """What to put before a command whose process shall die with this one."""
     return ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -74,3 +76,27 @@ def test_a_forked_child_has_a_loop_of_its_own():
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+ENDING = """
+from towline.stores import background
+
+async def client():
+    try:
+        yield
+    finally:
+        print("closed")
+
+async def work():
+    global held
+    held = client()
+    await anext(held)
+
+background.run(work())
+print("ending")
+"""
+
+
+def test_the_end_of_the_process_closes_what_is_open():
+    ended = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=60)
+    assert (ended.stdout, ended.stderr) == ("ending\nclosed\n", "")

@@ -144,11 +144,14 @@ async def test_gc_lists_before_it_reads_the_state(tmp_path, monkeypatch):
     assert await collect.listed(store.objects) == [late]
 
 
+KEY = f"blobs/00/{'0' * 32}.%016d"
+
+
 class Uploads:
     """A place with uploads that nobody has completed."""
 
     def __init__(self, *started):
-        self.left = [Unfinished(f"blobs/{number}", str(number), at) for number, at in enumerate(started)]
+        self.left = [Unfinished(KEY % number, str(number), at) for number, at in enumerate(started)]
 
     async def unfinished(self, prefix=""):
         for upload in self.left:
@@ -160,7 +163,14 @@ class Uploads:
 
 async def test_only_uploads_of_long_ago_are_dropped():
     place = Uploads(0.0, 50_000.0, 100_000.0)
-    assert await collect.abandoned(place, now=140_000.0, dry_run=True) == ["blobs/0", "blobs/1"]
+    assert await collect.abandoned(place, now=140_000.0, dry_run=True) == [KEY % 0, KEY % 1]
     assert len(place.left) == 3
-    assert await collect.abandoned(place, now=140_000.0) == ["blobs/0", "blobs/1"]
-    assert [upload.key for upload in place.left] == ["blobs/2"]
+    assert await collect.abandoned(place, now=140_000.0) == [KEY % 0, KEY % 1]
+    assert [upload.key for upload in place.left] == [KEY % 2]
+
+
+async def test_uploads_of_others_in_the_same_bucket_are_left_alone():
+    place = Uploads(0.0)
+    place.left += [Unfinished(key, "1", 0.0) for key in ("run2/" + KEY % 0, "My Video.mp4", "blobs/mine")]
+    assert await collect.abandoned(place, now=140_000.0) == [KEY % 0]
+    assert len(place.left) == 3

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from tests.kit.journals import Wrapped
 from tests.stores.test_migrate import FILES, everything, made
 from towline.stores.destroy import destroy
 from towline.stores.errors import StoreDestroyed
-from towline.stores.objects.base import ObjectsError
+from towline.stores.objects.base import ObjectsError, Unfinished
 from towline.stores.objects.local import LocalObjects
 from towline.stores.objects.memory import MemoryObjects
 from towline.stores.store import MARK, Store
@@ -36,6 +38,29 @@ async def test_what_is_somebody_elses_stays(tmp_path):
     (tmp_path / "s" / ".tmp" / "half").write_text("ours")
     await destroy(objects)
     assert [path.name for path in (tmp_path / "s").iterdir()] == ["my notes.txt"]
+
+
+async def test_in_a_bucket_other_stores_and_other_peoples_objects_and_uploads_stay():
+    """A store in a bucket's root, without a prefix: everything else in the bucket lies below it."""
+    objects = await made(MemoryObjects(appendable=False))
+    others = {f"run2/{MARK}": b"{}", "run2/journal/00000000000000000001.seg": b"x", "files/report.csv": b"1,2"}
+    for key, data in others.items():
+        await objects.put(key, data)
+
+    class Shared(Wrapped):
+        left: Sequence[str] = ("My Video.mp4", "run2/blobs/1", f"blobs/00/{'0' * 32}.{'0' * 16}")
+
+        async def unfinished(self, prefix=""):
+            for key in self.left:
+                yield Unfinished(key, "1", 0.0)
+
+        async def abort(self, uploads):
+            self.left = [key for key in self.left if key not in [upload.key for upload in uploads]]
+
+    shared = Shared(objects)
+    await destroy(shared)
+    assert await everything(objects) == others
+    assert shared.left == ["My Video.mp4", "run2/blobs/1"]
 
 
 class Stops(Wrapped):

@@ -385,3 +385,12 @@ def test_format_1_is_written_as_ever(local):
     ref = local.put_value_sync(key(), b"the header", [b"first buffer", b"", bytes(range(256)) * 5])
     assert (local._local.root / ref.key).read_bytes() == (GOLDEN / "value-1.bin").read_bytes()
     assert (ref.size, ref.crc32c) == GOLDEN_REF
+
+
+@pytest.mark.parametrize(("locator", "cached"), [("s3://bucket/x", True), ("gs://bucket/x", True), ("memory:files-at", False)])
+async def test_files_at_a_distant_place_come_through_the_nodes_cache(locator, cached, monkeypatch, tmp_path):
+    monkeypatch.setenv("TOWLINE_CACHE_DIR", str(tmp_path))
+    files = Files.at(locator)
+    assert (files._cache is not None) is cached
+    assert Files.at(tmp_path)._cache is None
+    await files.close()

@@ -10,12 +10,13 @@ from itertools import count
 
 import pytest
 
+from tests.kit.servers import make_bucket
 from towline.engine.errors import CorruptionError, UsageError
 from towline.stores import errors
 from towline.stores.errors import StoreExists, StoreForeign, StoreLocked, StoreMissing, StoreNewer
 from towline.stores.locate import open_objects
 from towline.stores.objects.base import ABSENT
-from towline.stores.store import MARK, Store, read_mark
+from towline.stores.store import MARK, Store, is_ours, read_mark
 
 _names = count()
 
@@ -195,3 +196,39 @@ async def test_the_mark_is_created_conditionally(url):
     racing = Racing()
     racing.put = late
     assert (await _create(racing, "second", exclusive=False)).store == "first"
+
+
+@pytest.mark.parametrize(
+    ("key", "ours"),
+    [
+        ("towline.json", True),
+        ("leader.json", True),
+        ("journal/00000000000000000001.seg", True),
+        ("parts/00000000000000000001-00000000000000000009.part", True),
+        ("snapshots/00000000000000000018-0123456789abcdef.arrow", True),
+        ("files/shared/0-0/id", True),
+        ("clock/now", True),
+        ("table/journal/00000000000000000001.seg", True),
+        ("table/snapshots/00000000000000000018-0123456789abcdef.state", True),
+        ("blobs/3f/" + "3f" * 16 + "." + "0" * 16, True),
+        ("documents/main/table/clock/now", True),
+        ("documents/main/blobs/3f/" + "3f" * 16 + "." + "0" * 16, True),
+        ("files/report.csv", False),
+        ("journal/notes.txt", False),
+        ("documents/thesis.pdf", False),
+        ("run2/towline.json", False),
+        ("run2/journal/00000000000000000001.seg", False),
+        ("blobs/mine", False),
+    ],
+)
+def test_what_is_ours_is_told_by_its_whole_key(key, ours):
+    assert is_ours(key) is ours
+
+
+async def test_a_store_that_was_named_with_its_region_says_it_to_other_processes(moto, monkeypatch):
+    for name, value in moto.environment().items():
+        monkeypatch.setenv(name, value)
+    bucket = await asyncio.to_thread(make_bucket, moto)
+    store = await Store.open(f"aws:us-east-1:{bucket}:x", create=True)
+    assert store.url == f"aws:us-east-1:{bucket}:x"
+    await store.close()

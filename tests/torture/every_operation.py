@@ -19,7 +19,7 @@ from towline.actors import inprocess
 from towline.actors.config import LeaderConfig
 from towline.engine import codec
 from towline.engine.flows import compile_flow
-from towline.stores import locate, store
+from towline.stores import files, locate, store
 from towline.stores.errors import StoreMissing
 from towline.stores.objects.local import LocalObjects
 from towline.stores.objects.memory import MemoryObjects
@@ -163,9 +163,7 @@ def mortal_store(case: Case) -> Iterator[Mortal]:
             case.saved.write_bytes(pickle.dumps((held._held, held._generation)))
 
     mortal.last_words = save
-    from towline.actors import runner
-
-    before = [(module, module.open_objects) for module in (locate, store, runner)]
+    before = [(module, module.open_objects) for module in (locate, store, files)]
     for module, _ in before:
         vars(module)["open_objects"] = opened
     try:

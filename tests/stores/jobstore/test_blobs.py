@@ -62,6 +62,56 @@ class Overtaken(MemoryObjects):
         return await super().get(key, start, length)
 
 
+class Gate(Counting):
+    """A bucket whose content of files can be held back, or the segments of its table."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.asked, self.held, self.open = [], "nothing", asyncio.Event()
+
+    async def get(self, key, start=0, length=None):
+        self.asked.append(key)
+        if key.startswith(self.held):
+            await self.open.wait()
+        return await super().get(key, start, length)
+
+
+async def test_a_small_file_is_fetched_while_the_table_is_asked():
+    place = Gate(bucket())
+    async with opened(place) as store:
+        name = await write(store, b"content")
+        place.asked.clear()
+        place.held = "table/"
+        reading = asyncio.create_task(read(store, name))
+        while len(place.asked) < 2:
+            await asyncio.sleep(0)
+        assert {key.split("/")[0] for key in place.asked} == {"table", "blobs"}
+        assert not reading.done()
+        place.open.set()
+        assert await reading == b"content"
+        assert len(place.asked) == 2
+
+
+@pytest.mark.parametrize("ends", ["update", "delete"])
+async def test_what_was_fetched_too_early_is_dropped(ends):
+    place = Gate(bucket())
+    async with opened(place) as store, opened(place) as other:
+        name = await write(store, b"old")
+        if ends == "delete":
+            await other.delete_file(name)
+        else:
+            async with other.update_file_stream(name) as file:
+                await file.write(b"new")
+        place.asked.clear()
+        if ends == "delete":
+            with pytest.raises(NoSuchFileException):
+                await read(store, name)
+        else:
+            assert await read(store, name) == b"new"
+        assert sum(key.startswith("blobs/") for key in place.asked) == (1 if ends == "delete" else 2)
+        assert asyncio.all_tasks() - {asyncio.current_task()} == set()
+
+
 @pytest.mark.parametrize("how", ["stream", "path"])
 async def test_who_is_overtaken_on_the_way_to_the_content_gets_the_new_one(tmp_path, how):
     place = Overtaken(appendable=False)

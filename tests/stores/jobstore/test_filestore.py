@@ -24,6 +24,8 @@ from towline.stores.objects.wrappers import Counting
 
 
 class TestMemory(FileStoreContract):
+    part = 64 << 10
+
     @pytest.fixture
     def place(self):
         return MemoryObjects(appendable=False)
@@ -31,6 +33,8 @@ class TestMemory(FileStoreContract):
 
 class TestBucket(FileStoreContract):
     """What a delete takes from a reader is gone there, as in a bucket."""
+
+    part = 64 << 10
 
     @pytest.fixture
     def place(self):

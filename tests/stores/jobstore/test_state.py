@@ -141,6 +141,30 @@ def test_a_fork_goes_on_like_the_state_itself_and_leaves_it_alone(stream, at, de
     assert ours | {"owned": None} == theirs | {"owned": None}
 
 
+class Counted(str):
+    """A text that counts how often any of its kind was compared."""
+
+    compared = 0
+
+    def __eq__(self, other):
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_on_a_fork_too_a_deleted_job_costs_its_own_files_only():
+    state, jobs = State(), [f"j{i}" for i in range(200)]
+    fork = state.fork().fork()
+    for seq, job in enumerate(jobs):
+        fork.apply(seq, r.FilePut(entry(f"f-{job}", f"b-{job}", Counted(job), True)))
+    Counted.compared = 0
+    for seq, job in enumerate(jobs):
+        fork.apply(len(jobs) + seq, r.JobDeleted(Counted(job)))
+    assert not fork.files
+    assert Counted.compared < 10 * len(jobs)
+
+
 def test_a_layer_is_a_mapping():
     base = {"a": 1, "b": 2}
     layer = Layer(base)

@@ -50,6 +50,23 @@ async def keys(objects):
 SIZES = [0, 1, PART - 1, PART, PART + 1, 2 * PART, 10 * PART, 10 * PART + 7]
 
 
+@pytest.mark.parametrize("kept", [1, 10, 10_000])
+async def test_a_buffer_may_be_used_again_when_it_was_written(objects, monkeypatch, kept):
+    """Bytes objects are kept as they are, anything else is copied."""
+    monkeypatch.setattr(streams, "_KEPT_BYTES", kept)
+    writer, data, buffer = BlobWriter(objects, KEY), content(5 * PART), bytearray(PART // 4)
+    for at in range(0, len(data), len(buffer)):
+        piece = data[at : at + len(buffer)]
+        buffer[:] = piece
+        step = len(buffer) // 5
+        for odd, begin in enumerate(range(0, len(buffer), step)):
+            of = memoryview(piece) if odd % 2 else memoryview(buffer)
+            await writer.write(of[begin : begin + step])
+        buffer[:] = bytes(len(buffer))
+    await writer.finish()
+    assert await objects.get(KEY) == data
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("cut", [333, PART, 100_000])
 async def test_what_was_written_is_read(objects, size, cut):

@@ -16,6 +16,7 @@ from tests.kit.objects_contract import ObjectsContract, collected, content, odd_
 from tests.kit.objects_machine import SETTINGS, ObjectsMachine
 from towline.engine.errors import UsageError
 from towline.stores.locate import open_objects
+from towline.stores.objects import gcs_bucket
 from towline.stores.objects.base import ABSENT, Ambiguous, NotFound, ObjectsError, PreconditionFailed, Unfinished, Version
 from towline.stores.objects.gcs import GcsObjects
 from towline.stores.objects.probe import probe
@@ -78,6 +79,12 @@ def sent(gcs, *words):
 
 
 class OverTheFake(ObjectsContract):
+    many = 250
+
+    @pytest.fixture(autouse=True)
+    def short_pages(self, monkeypatch):
+        monkeypatch.setattr(gcs_bucket, "PAGE", 100)
+
     @pytest.fixture(autouse=True)
     def server(self, gcs):
         self.gcs = gcs

@@ -294,3 +294,20 @@ async def test_large_bodies_go_out_whole(gcs, retry, calm):
     assert (await rest.ask(request)).json()["name"] == "k/ü &?"
     assert gcs.peek(bucket, "k/ü &?") == b"".join(pieces)
     await rest.close()
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "GET"])
+async def test_a_request_whose_connection_breaks_is_sent_once(method):
+    """aiohttp would send it again by itself: a conditional write whose answer was lost would then meet its own object."""
+    seen = []
+
+    async def hang_up(reader, writer):
+        seen.append((await reader.readuntil(b"\r\n\r\n")).split()[0].decode())
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        rest = Rest(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "anonymous")
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await rest.once(Request(method, "/upload", "gs://b/k"))
+        await rest.close()
+    assert seen == [method]

@@ -56,6 +56,28 @@ async def test_so_many_parts_are_under_way_and_no_more(bucket, monkeypatch):
     assert await bucket.read("k") == b"".join([part async for part in parts(*[10] * 20)])
 
 
+@pytest.mark.parametrize("cut", ["raised", "cancelled"])
+async def test_a_part_that_is_still_being_stored_when_the_upload_is_given_up_leaves_nothing(bucket, gcs, cut):
+    """Its request has arrived: to break it off and delete what it has not made yet would leave it for ever."""
+    gcs.fault("POST .*name=tmp", answer=-1, delay_s=0.2, times=2)
+
+    async def source():
+        for part in (b"1", b"2"):
+            yield part
+        for _ in range(2000):
+            await asyncio.sleep(0)
+        if cut == "raised":
+            raise ZeroDivisionError
+        upload.cancel()
+        await asyncio.Event().wait()
+
+    upload = asyncio.ensure_future(composed(bucket, "k", source(), "tmp/", {}))
+    with pytest.raises(ZeroDivisionError if cut == "raised" else asyncio.CancelledError):
+        await upload
+    assert gcs.names(bucket.name) == []
+    assert len([line for line in gcs.requests() if "name=tmp" in line and line.endswith("-> 200")]) == 2
+
+
 async def test_many_rounds_of_composing_keep_the_order(bucket, gcs, monkeypatch):
     monkeypatch.setattr("towline.stores.objects.gcs_upload.COMPOSE_MAX", 3)
     sizes = [n % 7 + 1 for n in range(40)]

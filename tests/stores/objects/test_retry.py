@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from towline.stores.objects.retry import Fate, Judged, Policy, Retry, retry_afte
 BUSY = Judged(ObjectsError("slow down"), again=True, fate=Fate.UNLIKELY)
 CONFLICT = Judged(ObjectsError("conflict"), again=True)
 LOST = Judged(ObjectsError("no answer"), again=True, fate=Fate.MAYBE)
+UNREACHED = Judged(ObjectsError("no connection"), again=True, unreached=True)
 DENIED = Judged(ObjectsError("denied"))
 FAILED = Judged(PreconditionFailed("exists already"))
 MISSING = Judged(NotFound("not there"))
@@ -56,6 +58,22 @@ async def test_what_may_be_repeated_is_sent_until_it_succeeds(failure):
     world = World(failure, failure)
     assert await world.run() == "done"
     assert world.sent == 3
+
+
+async def test_a_server_that_was_never_reached_is_given_up_soon():
+    world = World(*[UNREACHED] * 50, first_contact_s=5.0, longest_s=2.0, attempts=100)
+    with pytest.raises(ObjectsError, match="no connection"):
+        await world.run()
+    assert 2.0 < sum(world.slept) <= 5.0
+
+
+@pytest.mark.parametrize("answer", ["done", BUSY, DENIED])
+async def test_one_that_has_answered_once_is_waited_for(answer):
+    world = World(answer, *[UNREACHED] * 20, first_contact_s=5.0, longest_s=2.0, attempts=100)
+    with contextlib.suppress(ObjectsError):
+        await world.run()
+    assert await world.run() == "done"
+    assert sum(world.slept) > 5.0
 
 
 @pytest.mark.parametrize("failure", [DENIED, FAILED, MISSING])

@@ -86,6 +86,13 @@ def ceph_bucket(ceph):
 class Contract(ObjectsContract):
     """On a real server. A subclass gives the fixture `server`: where it is, and a bucket."""
 
+    many = 250
+
+    @pytest.fixture(autouse=True)
+    def short_pages(self, monkeypatch):
+        """Pages that are shorter than the server's own are as good, and quicker to fill."""
+        monkeypatch.setattr(s3, "PAGE", 100)
+
     @pytest.fixture
     async def objects(self, server):
         objects = place(*server)

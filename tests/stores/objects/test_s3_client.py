@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import warnings
+from datetime import UTC, datetime
 
 import pytest
 
@@ -209,3 +210,11 @@ async def test_checksums(size):
     import hashlib
 
     assert base64.b64decode(await s3_client.md5(bytes(size))) == hashlib.md5(bytes(size)).digest()
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["Wed, 04 Mar 2026 05:06:07 GMT", "2026-03-04T05:06:07.000Z", "2026-03-04T05:06:07Z", "20260304T050607Z", 1772600767],
+)
+def test_times_in_every_notation(said):
+    assert s3_client._time(said) == datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)

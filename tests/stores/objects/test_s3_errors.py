@@ -115,3 +115,10 @@ def test_the_status_behind_an_error():
     ours.__cause__ = answer(501, "NotImplemented")
     assert status_of(ours) == 501
     assert status_of(ObjectsError("x")) == status_of(None) == 0
+
+
+def test_a_server_that_knows_no_listing_is_none():
+    """The bucket's 404 has a code; one without is some other program's."""
+    judged = judge(answer(404, "404", "Not Found"), Doing("list", "s3://b/x", "b"))
+    assert not isinstance(judged.error, NotFound)
+    assert "check AWS_ENDPOINT_URL" in str(judged.error)

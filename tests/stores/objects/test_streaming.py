@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.kit.objects_contract import collected
 from towline.stores.objects.memory import MemoryObjects
-from towline.stores.objects.streaming import copy_streamed, end, gathered, in_order, in_thread, regrouped
+from towline.stores.objects.streaming import copy_streamed, end, gathered, in_order, in_thread, joined, regrouped, settle
 
 
 async def stream(pieces):
@@ -46,6 +46,41 @@ def test_batches_are_large_enough_and_not_larger_than_need_be(pieces, size):
     assert [piece for batch in batches for piece in batch] == pieces
     for batch in batches[:-1]:
         assert len(b"".join(batch)) >= size > len(b"".join(batch[:-1]))
+
+
+def test_a_whole_bytes_object_is_not_copied():
+    data = bytes(10)
+    assert joined([memoryview(data)]) is data
+    assert joined([memoryview(data)[1:]]) == data[1:]
+    changing = bytearray(b"abc")
+    part = joined([memoryview(changing)])
+    changing[0] = 0
+    assert part == b"abc"
+
+
+async def test_settling_waits_for_what_ends_by_itself_and_cancels_the_rest():
+    gate, ended = asyncio.Event(), []
+
+    async def quick():
+        await gate.wait()
+        ended.append("quick")
+
+    async def broken():
+        await gate.wait()
+        raise ZeroDivisionError
+
+    tasks = [asyncio.ensure_future(work) for work in (quick(), broken(), asyncio.Event().wait())]
+    settling = asyncio.ensure_future(settle(tasks[:2], 60))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        settling.cancel()
+    assert not settling.done()
+    gate.set()
+    await asyncio.wait([settling])
+    assert ended == ["quick"]
+    await settle(tasks, 0)
+    assert tasks[2].cancelled()
+    await settle([], 60)
 
 
 async def test_a_source_is_closed_when_the_target_fails():
