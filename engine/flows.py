@@ -14,16 +14,18 @@ from __future__ import annotations
 import re
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from types import FunctionType, MethodType
 from typing import Any
 
 from towline.engine import codec, model
+from towline.engine.authoring import faults
 from towline.engine.authoring.config import JobConfig
 from towline.engine.authoring.decorator import job as job_decorator
+from towline.engine.authoring.decorator import store_inputs
 from towline.engine.authoring.flow import Flow, JobOrder
 from towline.engine.authoring.job import Job
-from towline.engine.authoring.reference import OnMissing
+from towline.engine.authoring.reference import OnMissing, OutputReference, unresolved
 from towline.engine.codec.wire import PLAIN
 from towline.engine.errors import EncodingError, SubmissionError
 from towline.engine.functions import Functions, bound_object
@@ -54,12 +56,17 @@ def compile_flow(
     allow_external_references: bool = False,
     functions: Functions | None = None,
     allow_pickle: bool = True,
+    compat: str = "",
+    lost: Collection[str] = (),
 ) -> Iterator[bytes]:
     """The flow as encoded `model.Chunk`s, in order. All checks are made before this returns.
 
+    compat "jobflow": the jobs, and those that they add, are handed their arguments as jobflow would hand them over. `lost`
+    are uuids that nobody has: references to them become None, or stay references, in jobs that allow it (OnMissing).
+
     SubmissionError: duplicate uuid, unknown parent (unless allowed), cycle. EncodingError: an argument or function.
     """
-    plan = Plan(flow, allow_external_references, functions, allow_pickle)
+    plan = Plan(flow, allow_external_references, functions, allow_pickle, compat, lost)
     return (model.encode(chunk) for chunk in plan.chunks())
 
 
@@ -72,6 +79,8 @@ class Plan:
         allow_external_references: bool = False,
         functions: Functions | None = None,
         allow_pickle: bool = True,
+        compat: str = "",
+        lost: Collection[str] = (),
     ) -> None:
         self.flow = flow
         self.jobs: list[Job] = []
@@ -90,15 +99,15 @@ class Plan:
         """The same, the other way round."""
         self._functions = Functions() if functions is None else functions
         self._allow_pickle = allow_pickle
-        self._specs = _Specs(self._functions, allow_pickle)
+        self._compat = compat
+        self._lost = lost
+        self._schemas: dict[str, Any] = {}
+        """uuid to the schema of that job's output."""
+        self._specs = _Specs(self._functions, allow_pickle, compat)
         linear = self._flatten()
         self._read_arguments()
         if self.externals and not allow_external_references:
-            raise SubmissionError(
-                "The following jobs were not found in the jobs array and are needed to resolve output references:\n"
-                f"{list(self.externals)}\nIf the references are from external jobs and this is the intended behavior set "
-                "allow_external_references to True"
-            )
+            raise SubmissionError(faults.missing(self.jobs, self.externals))
         for spans in linear:
             self._chain(spans)
         self.order = self._sorted()
@@ -146,8 +155,11 @@ class Plan:
                     enter(member)
                     break
                 place = len(self.jobs)
-                if self._places.setdefault(member.uuid, place) != place:
-                    raise SubmissionError(f"jobs array contains multiple jobs/flows with the same uuid ({member.uuid})")
+                known = self._places.setdefault(member.uuid, place)
+                if known != place:
+                    raise SubmissionError(faults.duplicate(self.jobs[known], member))
+                if "output_schema" in member.__dict__:
+                    self._schemas[member.uuid] = member.output_schema
                 self.jobs.append(member)
                 spans.append((place, place + 1))
             else:
@@ -169,14 +181,21 @@ class Plan:
             numbers: dict[str, int] = {}
             try:
                 if config is None or config.resolve_references:
+                    met: list[OutputReference] | None = [] if self._schemas else None
+                    args, named = _arguments(job), kwargs
+                    if self._lost:
+                        args, named = self._without_lost(job, args, kwargs)
                     self._calls[place] = codec.encode_call(
-                        _arguments(job),
-                        kwargs,
+                        args,
+                        named,
                         numbers=numbers,
-                        named=config is not None and config.resolve_references == "both",
+                        free=self._lost,
+                        met=met,
+                        named=bool(self._compat) or (config is not None and config.resolve_references == "both"),
                         allow_pickle=self._allow_pickle,
                     )
                     waits = self.parents
+                    self._check_schemas(job, met or ())
                 else:
                     self._calls[place], found = codec.encode_call_noting(_arguments(job), kwargs)
                     numbers = dict.fromkeys((ref.uuid for ref in found), 0)
@@ -185,6 +204,26 @@ class Plan:
                 raise EncodingError(f"job {job.name!r} ({job.uuid}): {error}") from error.__cause__
             if numbers:
                 waits[place] = [self._parent(uuid) for uuid in numbers]
+
+    def _without_lost(self, job: Job, args: Any, kwargs: Any) -> Any:
+        """The arguments, with None in the place of references that nobody can resolve if the job wants it so."""
+        missing = _missing_of(job)
+        met = faults.place_in(job, lambda ref: ref.uuid in self._lost)
+        if met is None or missing == "pass":
+            return args, kwargs
+        if missing == "error":
+            raise SubmissionError(f"{unresolved(met[1].uuid)}: {faults.shown(job)} refers to it in {met[0]}")
+        value = codec.encode([args, kwargs], allow_pickle=self._allow_pickle, root="args")
+        return codec.decode(value, free=lambda ref: None if ref.uuid in self._lost else ref)
+
+    def _check_schemas(self, job: Job, references: Iterable[OutputReference]) -> None:
+        for ref in references:
+            if ref.attributes and ref.uuid in self._schemas:
+                wrong = faults.breaks_schema(self._schemas[ref.uuid], ref)
+                if wrong is not None:
+                    met = faults.place_in(job, ref.__eq__)
+                    where = met[0] if met is not None else "an argument"
+                    raise SubmissionError(f"{faults.shown(job)}: {where} is {ref!r}, but {wrong}")
 
     def _parent(self, uuid: str) -> int:
         place = self._places.get(uuid)
@@ -265,12 +304,12 @@ class Plan:
                     if pending[child] == 0 and rank[child] < rank[place]:
                         free.append(child)
         if len(order) < len(sequence):
-            stuck = [self.jobs[place].name for place in sequence if pending[place] > 0]
-            raise SubmissionError(
-                "Job connectivity contains cycles therefore job execution order cannot be determined. "
-                f"In a cycle or behind one: {', '.join(stuck[:5])}{' ...' if len(stuck) > 5 else ''}"
-            )
+            stuck = [place for place in sequence if pending[place] > 0]
+            raise SubmissionError(faults.cycle(self.jobs, stuck, self._waits_for))
         return order
+
+    def _waits_for(self, place: int) -> tuple[int, ...]:
+        return (*self.parents.get(place, ()), *self.ordering.get(place, ()))
 
     def _sequence(self) -> list[int] | range:
         """The user's order, with each barrier before the jobs that wait for it."""
@@ -365,8 +404,9 @@ class Plan:
 class _Specs:
     """Specs, each once, found by the identity of what they are made of; by their bytes where identities differ."""
 
-    def __init__(self, functions: Functions, allow_pickle: bool) -> None:
+    def __init__(self, functions: Functions, allow_pickle: bool, compat: str = "") -> None:
         self.specs: list[model.Spec] = []
+        self._compat = compat
         self._functions = functions
         self._allow_pickle = allow_pickle
         self._by_parts: dict[Any, int] = {}
@@ -394,6 +434,9 @@ class _Specs:
         record = self._functions.describe(job.function)
         self._records[record.key] = record
         metadata, config = job.__dict__.get("metadata"), _config_of(job)
+        if self._compat and job.function is not _STORE_INPUTS:
+            # which hands references on in jobflow, so that nothing happens to what they refer to
+            config["compat"] = self._compat
         spec = model.Spec(
             function=record.key,
             name=job.name,
@@ -435,6 +478,7 @@ def _config_of(job: Job) -> dict[str, Any]:
 
 
 _DEFAULT = JobConfig()
+_STORE_INPUTS = getattr(store_inputs, "original", None)
 
 
 def _missing_of(job: Job) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from towline.engine.authoring.collecting import COLLECTED, collecting, contains_flow_or_job, outputs_for_jobs
 from towline.engine.authoring.job import Job
 from towline.engine.authoring.maker import Maker
+from towline.engine.authoring.plaindata import PlainData
 from towline.engine.authoring.reference import find_and_get_references
 from towline.engine.authoring.updates import Updatable
 from towline.engine.authoring.uuids import new_uuid
@@ -32,8 +33,12 @@ class JobOrder(StrEnum):
     LINEAR = "linear"
     """As they stand: each waits for the one before it."""
 
+    def as_dict(self) -> str:
+        """The value, as jobflow writes it."""
+        return self.value
 
-class Flow(Updatable):
+
+class Flow(Updatable, PlainData):
     """Jobs and flows, in `order`, with an `output` made of references to outputs of theirs."""
 
     def __init__(
@@ -169,7 +174,10 @@ class Flow(Updatable):
             kind = type(member).__name__
             raise ValueError(f"{kind} {member.name} ({member.uuid}) already belongs to another flow: {member.host}.")
         if member.uuid in known:
-            raise ValueError(f"jobs array contains multiple jobs/flows with the same uuid ({member.uuid})")
+            raise ValueError(
+                f"jobs array contains multiple jobs/flows with the same uuid ({member.uuid}): "
+                f"{type(member).__name__} {member.name!r}, and one that is in flow {self.name!r} already"
+            )
         if isinstance(member, Flow) and self.uuid in (member.uuid, *member._uuids()):
             raise ValueError(f"circular dependency: Flow ({member.uuid}) contains the current Flow ({self.uuid})")
 
@@ -205,6 +213,14 @@ class Flow(Updatable):
                 continue
             old = tuple(member._hosts)
             member._hosts = lengthened.setdefault(old, (*added, *old) if prepend else (*old, *added))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, in the shape that monty reads. What `@flow` made is a Flow like any other."""
+        return {**super().as_dict(), "@module": Flow.__module__, "@class": Flow.__name__}
+
+    def _told(self) -> dict[str, Any]:
+        names = ("output", "name", "order", "uuid", "hosts", "metadata", "metadata_updates")
+        return {"jobs": self._members, **{name: getattr(self, name) for name in names}}
 
     def _jobs(self) -> Iterator[Job]:
         return (member for member in self.walk() if isinstance(member, Job))
@@ -279,6 +295,10 @@ def get_flow(flow: Flow | Job | Sequence[Job | Flow], allow_external_references:
 
         Plan(made)
     return made
+
+
+flow_build_context = collecting
+"""jobflow's name for it."""
 
 
 class DecoratedFlow(Flow):

@@ -158,7 +158,8 @@ def configured(
         if dict_mod:
             plain = old.as_dict()
             apply_mod(copy.deepcopy(config), plain)
-            return JobConfig.from_dict(plain)
+            changed: JobConfig = JobConfig.from_dict(plain)
+            return changed
         wanted = list(config) if wanted is None else wanted
         if not set(wanted) <= set(config):
             raise ValueError("Specified attributes include a key that is not present in the config dictionary.")

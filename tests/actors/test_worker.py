@@ -399,6 +399,35 @@ def asking(rig: Rig, verb: str, payload: object = None) -> queue.SimpleQueue[Any
     return got
 
 
+def test_inputs_that_the_lease_does_not_bring_are_asked_for_together(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "READ_TOGETHER", 2)
+    line = rig.line()
+    rig.start()
+    line.welcome()
+    got: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
+
+    def body(job: model.LeasedJob, inputs: Any) -> Outcome:
+        got.put(list(inputs))
+        return Outcome(b"out")
+
+    rig.runner.body = body
+    away = [model.Input(row, 1, 1, place=(row, 0, 5)) for row in range(3)]
+    job = leased(9, 10, inputs=[away[0], model.Input(7, 1, 1, b"seven"), *away[1:]])
+    line.tell(model.Lease(1, [job], [(0, model.Spec("key", "f"))], []))
+    for places in ([[0, 0, 5], [1, 0, 5]], [[2, 0, 5]]):
+        ask = answer_to(line, [f"out {row}".encode() for row, _, _ in places])
+        assert (ask.verb, msgspec.msgpack.decode(ask.payload)) == ("read", places)
+    assert got.get(timeout=30) == [b"out 0", b"seven", b"out 1", b"out 2"]
+
+
+def test_a_question_for_inputs_is_not_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "READ_BYTES", 10)
+    places = [model.Location(seq, 0, length) for seq, length in enumerate((6, 4, 1, 50, 9, 0))]
+    sizes = [[place.length for place in batch] for batch in worker_module.batches(places)]
+    assert sizes == [[6, 4], [1], [50], [9, 0]], "one that is too large goes alone"
+    assert list(worker_module.batches([])) == []
+
+
 def test_questions_are_answered_by_number(rig: Rig) -> None:
     line = rig.line()
     rig.start()

@@ -33,7 +33,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     made = Stage()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(session, "start", made.start)
-    monkeypatch.setattr(session, "chunks_of", lambda flow: iter([b"x" * len(list(flow.jobs))]))
+    monkeypatch.setattr(session, "chunks_of", lambda flow, *_: iter([b"x" * len(list(flow.jobs))]))
     monkeypatch.setattr(client, "find", lambda _url: None)
 
     def ask(_self: object, verb: str, payload: Any = None, _s: float | None = None) -> Any:

@@ -29,7 +29,7 @@ class Stage:
     def __init__(self) -> None:
         self.leader = FakeLeader()
         self.orders: list[session.Order] = []
-        self.chunks: Callable[[Any], Any] = lambda flow: iter([b"x" * len(list(flow.jobs))])
+        self.chunks: Callable[[Any], Any] = lambda flow, *_: iter([b"x" * len(list(flow.jobs))])
 
     @property
     def wire(self) -> FakeWire:
@@ -47,7 +47,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     made = Stage()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(session, "start", made.start)
-    monkeypatch.setattr(session, "chunks_of", lambda flow: made.chunks(flow))
+    monkeypatch.setattr(session, "chunks_of", lambda flow, *_: made.chunks(flow))
     monkeypatch.setattr(client, "find", lambda _url: None)
     monkeypatch.setattr(client, "leading", lambda _url: None)
     return made

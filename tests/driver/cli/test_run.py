@@ -33,7 +33,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[session.Order
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(session, "start", start)
-    monkeypatch.setattr(session, "chunks_of", lambda flow: iter([b"x" * len(list(flow.jobs))]))
+    monkeypatch.setattr(session, "chunks_of", lambda flow, *_: iter([b"x" * len(list(flow.jobs))]))
     monkeypatch.setattr(client, "find", lambda _url: None)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "argv", list(sys.argv))

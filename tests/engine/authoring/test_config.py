@@ -38,7 +38,7 @@ def test_all_options_are_taken() -> None:
     assert options.requirements == {"licence": 1.0, "cores": 2.0, "memory": 4.0 * 2**30}
 
 
-@pytest.mark.parametrize("said", [{"mode": "process"}, {"timeout_s": 9}, {"limits": ["gpu"]}, {"cache": True}])
+@pytest.mark.parametrize("said", [{"mode": "process"}, {"timeout_s": 9}, {"limits": ["gpu"]}])
 def test_what_nothing_acts_on_yet_is_refused_and_not_ignored(said: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="does not act on"):
         options_of(said)

@@ -266,3 +266,20 @@ def test_methods_under_job_work_in_flows() -> None:
             return a
 
     assert [name for name, _ in ((made.name, parents) for made, parents in Flow([Local().work(1)]).iterflow())]
+
+
+def test_adding_is_linear_in_what_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted, not timed: each member is looked at a fixed number of times, however many there are already."""
+    looked = [0]
+    check = Flow._check
+
+    def counted(self: Flow, member: Any, known: set[str]) -> None:
+        looked[0] += 1
+        check(self, member, known)
+
+    monkeypatch.setattr(Flow, "_check", counted)
+    monkeypatch.setattr(Flow, "all_uuids", property(lambda self: pytest.fail("all members were walked")))
+    flow = Flow([])
+    for _ in range(500):
+        flow.add_jobs(add(1))
+    assert looked == [500]
