@@ -147,9 +147,7 @@ class LocalClient:
 class LocalLeader:
     """A leader and one worker in this process."""
 
-    def __init__(
-        self, store_url: str, *, create: bool, takeover: bool, config: LeaderConfig, documents: Any = None
-    ) -> None:
+    def __init__(self, store_url: str, *, create: bool, takeover: bool, config: LeaderConfig, documents: Any = None) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="towline-leader", daemon=True)
         self._thread.start()

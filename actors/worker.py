@@ -58,6 +58,7 @@ class Outcome(Protocol):
     def error(self) -> BaseException | None:
         """The exception behind `failure`, where there is one."""
         ...
+
     @property
     def cached(self) -> model.Cached | None: ...
 

@@ -170,9 +170,7 @@ def submit(
     With an address the leader is detached and goes on without this process. Without one it lives in the own local Ray
     (or, `local`, in a thread), as long as this process does: at its exit the run is closed cleanly and can be resumed.
     """
-    options = RunOptions(
-        store=store, workers=workers, address=address, name=name, local=local, takeover=takeover, compat=compat
-    )
+    options = RunOptions(store=store, workers=workers, address=address, name=name, local=local, takeover=takeover, compat=compat)
     return blocking(lambda _stop: launch(order_of(flow, options)))
 
 

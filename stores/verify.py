@@ -29,6 +29,7 @@ from towline.stores.store import Store
 STUB_BYTES = range(40, 1024)
 """An output of another length is no stub of a file."""
 BLOBS = "blobs/"
+DOCUMENTS = "documents/"
 _END_BYTES = 64 << 10
 
 

@@ -183,8 +183,8 @@ class Executor:
                 raise failures.Unresolved(f"a part of the input cannot be had: {error.args[0]}") from error
         for stub in saving.stubs(value):
             raise failures.Unresolved(
-                f"a part of the input lies in the additional store {stub.store!r}, which this run was not given: name the JobStore "
-                "that has it, store=JobStore(...)"
+                f"a part of the input lies in the additional store {stub.store!r}, which this run was not given: name the "
+                "JobStore that has it, store=JobStore(...)"
             )
         return value
 

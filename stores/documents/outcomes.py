@@ -1,8 +1,8 @@
 """The documents of a store's runs: one for each committed outcome (R5), put together when somebody asks for it.
 
-Nothing is written for them: the journal has it all. What a document says besides its output stands in the job table's columns, and
-name, hosts and metadata in the specs that many jobs share; so criteria about these are answered once for each distinct spec, state
-and index, and then for all rows at once. Outputs are read last, only those that are wanted, in one pass over the journal.
+Nothing is written for them: the journal has it all. What a document says besides its output stands in the job table's columns,
+and name, hosts and metadata in the specs that many jobs share; so criteria about these are answered once for each distinct spec,
+state and index, and then for all rows at once. Outputs are read last, only those that are wanted, in one pass over the journal.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class Outcomes:
         graph = self.graph
         ended = graph.began[row] + graph.elapsed[row]
         # local time without a zone, as jobflow writes it
-        completed = dt.datetime.fromtimestamp(ended).isoformat() if self._is_document(row) else None  # noqa: DTZ006
+        completed = dt.datetime.fromtimestamp(ended).isoformat() if self._is_document(row) else None
         header = {"uuid": graph.uuid(row), "index": graph.index[row], "completed_at": completed, **self._of_spec(graph.spec[row])}
         if with_state:
             header["state"] = JobState(graph.state[row]).label

@@ -1,8 +1,8 @@
 """Parts of documents that lie in additional stores: which ones (`save`, `load`), and the stubs that stand for them.
 
 A stub is `{"@class", "@module", "blob_uuid", "store"}`, and what is kept in the additional store is a document of its own:
-`{"@class", "@module", "blob_uuid", "data", "job_uuid", "job_index"}`. All of it works on plain data, as documents hold it. Of matches
-inside one another the outermost is kept, and nothing is looked for inside a stub.
+`{"@class", "@module", "blob_uuid", "data", "job_uuid", "job_index"}`. All of it works on plain data, as documents hold it. Of
+matches inside one another the outermost is kept, and nothing is looked for inside a stub.
 """
 
 from __future__ import annotations

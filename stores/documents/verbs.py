@@ -107,7 +107,7 @@ class StoreVerbs:
                 "that represents the time of last update to each document."
             )
         value = None if newest is None else language.get(newest, field)
-        return dt.datetime.min if value is None else self._lu_func[0](value)  # noqa: DTZ901 - maggma's answer
+        return dt.datetime.min if value is None else self._lu_func[0](value)
 
     @property
     def _lu_func(self) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
@@ -121,7 +121,7 @@ class StoreVerbs:
             newer = {self.last_updated_field: {"$gt": self._lu_func[1](self.last_updated)}}
             found: list[Any] = target.distinct(field=self.key, criteria=newer)
             return found
-        here, there = _dates(self, None, dt.datetime.max), _dates(target, criteria, dt.datetime.min)  # noqa: DTZ901
+        here, there = _dates(self, None, dt.datetime.max), _dates(target, criteria, dt.datetime.min)
         return [key for key, date in there.items() if key not in here or date > here[key]]
 
     def updated_keys(self, target: Any, criteria: Mapping[str, Any] | None = None) -> list[Any]:

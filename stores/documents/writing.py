@@ -1,8 +1,8 @@
 """What `update` and `remove_docs` change in a place: MongoDB's replace-or-insert by any fields, as one commit.
 
-By uuid and index (jobflow's way, and the only one that hurries) a row is known by its id, and the commit itself decides what it
-replaces. By other fields the documents are looked through once for all that are written together; if somebody else changes what was
-found before the commit, it is looked for again.
+By uuid and index (jobflow's way, and the only one that hurries) a row is known by its id, and the commit itself decides what
+it replaces. By other fields the documents are looked through once for all that are written together; if somebody else changes
+what was found before the commit, it is looked for again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ async def update(place: Place, documents: Sequence[Document], fields: Sequence[s
     """Write each document in the place of the one that has the same values in `fields`, or as a new one. KeyError."""
     for document in documents:
         for field in fields:
-            document[field]  # noqa: B018 - KeyError before anything is written
+            document[field]
     for attempt in range(_TRIES):
         await place.refresh()
         plan = await _planned(place, documents, fields)

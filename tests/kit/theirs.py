@@ -293,7 +293,9 @@ def schemas() -> Any:
 def parts_apart() -> Any:
     keyed, everything, many, objects = store_key(4), store_all(3), store_many(), store_class()
     after = [total_of(keyed.output), total_of(everything.output), give(many.output["only"][0]), give(many.output)]
-    return Flow([keyed, everything, many, objects, *after, kinds(objects.output["at"][0]), give(objects.output["at"][1]["deep"].x)])
+    return Flow(
+        [keyed, everything, many, objects, *after, kinds(objects.output["at"][0]), give(objects.output["at"][1]["deep"].x)]
+    )
 
 
 def parts_nowhere() -> Any:

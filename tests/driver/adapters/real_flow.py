@@ -96,7 +96,9 @@ def show(folder: Path, metals: str = "Cu,Ag", local: bool = False) -> dict[str, 
         kill_everything(folder, victim)
     before = at_rest(folder)
     exported = read(folder / "documents.json") if (folder / "documents.json").exists() else []
-    assert 0 < len(before) < len(reference), f"{len(before)} of {len(reference)} jobs were committed: it was no kill in the middle"
+    assert 0 < len(before) < len(reference), (
+        f"{len(before)} of {len(reference)} jobs were committed: it was no kill in the middle"
+    )
     with timed(figures, "resume_s"):
         start(folder, "resume", metals, local).check()
     after = read(folder / "documents.json")

@@ -58,7 +58,9 @@ def told(store: JobStore, known: set[str]) -> list[str]:
         return "-" if key in ("completed_at", "blob_uuid") else value
 
     stores = {"documents": store.docs_store, **store.additional_stores}
-    return sorted(json.dumps([name, alike(doc)], default=str, sort_keys=True) for name, one in stores.items() for doc in one.query())
+    return sorted(
+        json.dumps([name, alike(doc)], default=str, sort_keys=True) for name, one in stores.items() for doc in one.query()
+    )
 
 
 @pytest.mark.parametrize("name", theirs.PROGRAMS)
@@ -207,7 +209,8 @@ OFFSET = 1
 
 if __name__ == "__main__":
     verb, folder = sys.argv[1:]
-    documents = JobStore(JSONStore(folder + "/documents.json", read_only=False), {"data": JSONStore(folder + "/data.json", read_only=False)})
+    data = JSONStore(folder + "/data.json", read_only=False)
+    documents = JobStore(JSONStore(folder + "/documents.json", read_only=False), {"data": data})
     if verb == "run":
         ones = [theirs.add(n, 1) for n in range(5)]
         parts = theirs.store_key(4)
@@ -224,7 +227,9 @@ def drive(verb: str, folder: Path) -> subprocess.CompletedProcess[str]:
     script = folder / "driver.py"
     script.write_text(DRIVER)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TOWLINE_LEASE_S": "3", "TOWLINE_TOUCH_S": "0.5"}
-    return subprocess.run([sys.executable, str(script), verb, str(folder)], capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(
+        [sys.executable, str(script), verb, str(folder)], capture_output=True, text=True, env=environment, check=False
+    )
 
 
 def test_a_run_that_was_killed_is_resumed_and_its_documents_too(tmp_path: Path) -> None:

@@ -72,7 +72,10 @@ def test_all_indices_can_be_asked_for() -> None:
     assert view.get_output("a", which="first") == "try 1"
     assert view.get_output("a", which="all") == ["try 1", "try 2", "try 3"]
     assert view.count({"uuid": "a"}) == 3
-    assert [doc["name"] for doc in view.query({"uuid": {"$in": ["a", "b"]}, "metadata.n": {"$gt": 1}}, sort={"index": -1})] == ["a3", "a2"]
+    assert [doc["name"] for doc in view.query({"uuid": {"$in": ["a", "b"]}, "metadata.n": {"$gt": 1}}, sort={"index": -1})] == [
+        "a3",
+        "a2",
+    ]
     assert list(view.query({"uuid": "a"}, ["metadata.n"], skip=1, limit=1)) == [{"metadata": {"n": 2}, "uuid": "a", "index": 2}]
 
 

@@ -21,8 +21,20 @@ from towline.stores.objects.wrappers import Prefixed
 HERE = Path(__file__).parent / "format1"
 UUID = "00000000-0000-4000-8000-00000000000{}"
 DOCUMENTS = [
-    {"uuid": UUID.format(1), "index": 1, "output": {"a": [1, 2.5, None, "x"]}, "name": "first", "at": dt.datetime(2024, 5, 1, 12)},
-    {"uuid": UUID.format(1), "index": 2, "output": {"@module": "m", "@class": "C", "n": 1}, "metadata": {"tag": "t"}, "hosts": ["h"]},
+    {
+        "uuid": UUID.format(1),
+        "index": 1,
+        "output": {"a": [1, 2.5, None, "x"]},
+        "name": "first",
+        "at": dt.datetime(2024, 5, 1, 12),
+    },
+    {
+        "uuid": UUID.format(1),
+        "index": 2,
+        "output": {"@module": "m", "@class": "C", "n": 1},
+        "metadata": {"tag": "t"},
+        "hosts": ["h"],
+    },
     {"uuid": UUID.format(2), "index": 1, "output": "large " * 5000},
     {"task": 7, "data": b"bytes"},
 ]
@@ -32,12 +44,16 @@ def entry(document: dict) -> Entry:
     """The row of a document, with nothing in it that was drawn at random."""
     if "uuid" not in document:
         return Entry(str(Id("", "0f" * 16, "", "")), document)
-    return Entry(str(Id(str(document["index"]), "", "uuid", document["uuid"])), document, [3, 4] if document["index"] == 2 else None)
+    return Entry(
+        str(Id(str(document["index"]), "", "uuid", document["uuid"])), document, [3, 4] if document["index"] == 2 else None
+    )
 
 
 async def write(place: Path) -> None:
     objects = LocalObjects(place)
-    await objects.put("towline.json", b'{"format": 1, "store": "00000000-0000-4000-8000-000000000000", "towline": "0.1.0"}\n', ABSENT)
+    await objects.put(
+        "towline.json", b'{"format": 1, "store": "00000000-0000-4000-8000-000000000000", "towline": "0.1.0"}\n', ABSENT
+    )
     written = Written(objects, MAIN)
     chain = await Chain.create(
         Prefixed(objects, PREFIX + MAIN), records.Began("golden", b""), nonce=b"g" * 16, options=Options(name="golden")

@@ -1,4 +1,4 @@
-"""Criteria, projections and sorts mean what they mean to maggma's MemoryStore; and clauses are told apart by what they look at."""
+"""Criteria, projections and sorts mean what they mean to maggma's MemoryStore; clauses are told apart by what they look at."""
 
 from __future__ import annotations
 
@@ -87,9 +87,7 @@ def test_the_order_is_that_of_a_memory_store(found, sort):
 
 
 shaped = st.lists(
-    st.fixed_dictionaries(
-        {}, optional={name: st.dictionaries(st.sampled_from("xyz0"), scalars, max_size=3) for name in "abc"}
-    ),
+    st.fixed_dictionaries({}, optional={name: st.dictionaries(st.sampled_from("xyz0"), scalars, max_size=3) for name in "abc"}),
     min_size=1,
     max_size=4,
 )
@@ -97,7 +95,12 @@ shaped = st.lists(
 
 
 @settings(max_examples=80, deadline=None)
-@given(shaped, st.lists(st.sampled_from(["a", "b", "a.x", "b.y", "c.0", "c.x"]), min_size=1, max_size=3, unique=True), st.sampled_from([0, 1]), st.booleans())
+@given(
+    shaped,
+    st.lists(st.sampled_from(["a", "b", "a.x", "b.y", "c.0", "c.x"]), min_size=1, max_size=3, unique=True),
+    st.sampled_from([0, 1]),
+    st.booleans(),
+)
 def test_a_projection_shows_what_a_memory_store_shows(found, shown, way, without_id):
     asked = dict.fromkeys(shown, way) | ({"_id": 0} if without_id else {})
     numbered = [{**document, "_id": number} for number, document in enumerate(found)]
@@ -136,7 +139,12 @@ def test_operators_of_a_projection():
 
 
 def test_clauses_are_told_apart_by_what_they_look_at():
-    asked = {"uuid": {"$in": ["u", "v"]}, "name": "n", "$and": [{"uuid": "v"}, {"output.x": 1}], "$or": [{"name": "a"}, {"index": 2}]}
+    asked = {
+        "uuid": {"$in": ["u", "v"]},
+        "name": "n",
+        "$and": [{"uuid": "v"}, {"output.x": 1}],
+        "$or": [{"name": "a"}, {"index": 2}],
+    }
     split = language.split(asked, "uuid", {"uuid", "name", "index"})
     assert split.keys == ["v"]
     assert split.header == [{"name": "n"}, {"$or": [{"name": "a"}, {"index": 2}]}]
@@ -147,7 +155,9 @@ def test_clauses_are_told_apart_by_what_they_look_at():
     assert len(odd.rest) == 1
 
 
-@pytest.mark.parametrize("clause", [{"u": None}, {"u": 1}, {"u": ["a"]}, {"u": {"$in": ["a", None]}}, {"u": {"$ne": "a"}}, {"u": {"x": "a"}}])
+@pytest.mark.parametrize(
+    "clause", [{"u": None}, {"u": 1}, {"u": ["a"]}, {"u": {"$in": ["a", None]}}, {"u": {"$ne": "a"}}, {"u": {"x": "a"}}]
+)
 def test_only_texts_narrow_a_search(clause):
     """None is equal to nothing being there, and a list to itself or an item."""
     assert language.one_of(clause) is None

@@ -28,7 +28,9 @@ def test_from_a_dictionary():
 
 
 def test_stores_of_towline_are_kinds_of_store():
-    store = JobStore.from_dict_spec({"docs_store": {"type": "DocumentStore", "place": "memory:x"}, "additional_stores": {"d": "memory:y"}})
+    store = JobStore.from_dict_spec(
+        {"docs_store": {"type": "DocumentStore", "place": "memory:x"}, "additional_stores": {"d": "memory:y"}}
+    )
     assert store.docs_store == DocumentStore("memory:x")
     assert store.additional_stores["d"].collection == "d"
 
@@ -57,7 +59,7 @@ def test_from_what_monty_wrote(tmp_path, name):
 
 
 def test_what_describes_no_store(tmp_path):
-    with pytest.raises(ValueError, match="Unrecognised database file format."):
+    with pytest.raises(ValueError, match=r"Unrecognised database file format\."):
         JobStore.from_dict_spec({})
     with pytest.raises(ValueError, match="'NoStore' is no kind of store"):
         JobStore.from_dict_spec({"docs_store": {"type": "NoStore"}})
@@ -65,7 +67,7 @@ def test_what_describes_no_store(tmp_path):
         JobStore.from_dict_spec({"docs_store": {}})
     path = tmp_path / "x.json"
     path.write_text("[]")
-    with pytest.raises(ValueError, match="Unrecognised database file format."):
+    with pytest.raises(ValueError, match=r"Unrecognised database file format\."):
         JobStore.from_file(path)
     dumpfn(MemoryStore(), path)
     with pytest.raises(ValueError, match="It holds a MemoryStore"):

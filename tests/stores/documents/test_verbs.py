@@ -33,7 +33,9 @@ def test_last_updated(store):
 def test_newer_in(store):
     other = DocumentStore(f"memory:{os.urandom(8).hex()}", key="task", last_updated_field="at", last_updated_type="datetime")
     store.update([{"task": "a", "at": DAY}, {"task": "b", "at": DAY}])
-    other.update([{"task": "a", "at": DAY}, {"task": "b", "at": DAY + dt.timedelta(1)}, {"task": "c", "at": DAY - dt.timedelta(1)}])
+    other.update(
+        [{"task": "a", "at": DAY}, {"task": "b", "at": DAY + dt.timedelta(1)}, {"task": "c", "at": DAY - dt.timedelta(1)}]
+    )
     assert store.newer_in(other) == store.updated_keys(other) == ["b"]
     assert sorted(store.newer_in(other, exhaustive=True)) == ["b", "c"]
     assert store.newer_in(other, criteria={"task": "a"}, exhaustive=True) == []
@@ -51,4 +53,4 @@ def test_groups_of_values_that_python_cannot_order(store):
     groups = [(said, [one["task"] for one in found]) for said, found in store.groupby("n")]
     assert groups == [({"n": 1}, ["a", "c"]), ({"n": "x"}, ["b"])]
     assert store.distinct("n") == [1, "x"]
-    assert [set(one) for _, found in store.groupby("task", properties=["n"]) for one in found][0] == {"task", "n"}
+    assert next(set(one) for _, found in store.groupby("task", properties=["n"]) for one in found) == {"task", "n"}

@@ -24,7 +24,9 @@ from towline.stores.verify import verify_store
 GOLDEN = Path(__file__).parents[2] / "golden" / "documents"
 
 
-@pytest.mark.parametrize("format", sorted(path.name for path in GOLDEN.iterdir() if path.is_dir() and path.name.startswith("format")))
+@pytest.mark.parametrize(
+    "format", sorted(path.name for path in GOLDEN.iterdir() if path.is_dir() and path.name.startswith("format"))
+)
 def test_a_golden_collection_is_read(tmp_path, format):
     shutil.copytree(GOLDEN / format, tmp_path / "store")
     store = DocumentStore(tmp_path / "store")
