@@ -64,7 +64,7 @@ ANSWER_S = 60.0
 """A leader that is late by so long is taken to be gone."""
 
 LOADERS = 2
-"""Threads that read large results."""
+"""Threads that read large results, and settle what was refused."""
 
 _ENDED = frozenset({JobState.COMPLETED.label, JobState.FAILED.label, JobState.STOPPED.label})
 
@@ -136,7 +136,7 @@ class Executor(concurrent.futures.Executor):
         self.name = name or "executor"
         self._options = Options(cache=cache_of(cache))
         self._lock = threading.Condition()
-        self._sending = threading.Lock()
+        self._sending = threading.RLock()
         """Held, before the other, while jobs leave the bundle for the leader."""
         self._bundle = Bundle()
         self._open: dict[bytes, JobFuture] = {}
@@ -151,7 +151,7 @@ class Executor(concurrent.futures.Executor):
         self._shut = False
         self._broken = ""
         self._closer: threading.Thread | None = None
-        self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="towline-load")
+        self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="towline-settle")
         self._folder: str | None = None
         session.blocking(lambda _stop: self._start(store, {"workers": workers, "address": address, "local": local}))
         self._max_workers = workers or len(os.sched_getaffinity(0))
@@ -164,7 +164,7 @@ class Executor(concurrent.futures.Executor):
             given = Path(self._folder) / "store"
         try:
             choice = places.choose(given, self.name, "")
-            order = session._ordered(choice.url, choice.create, None, options)
+            order = session.ordered(choice.url, choice.create, None, options)
             self._leader = session.start(order)
         except BaseException:
             self._drop_folder()
@@ -211,12 +211,13 @@ class Executor(concurrent.futures.Executor):
             return same
         held = self._client.ask("states", {"uuids": [made.uuid]}, ANSWER_S)[0]
         if held is None:
-            return self._submit(made)
+            return self._submit(made, joins=True)
         state, made.index = held[0], held[1] + 1
         if state in (JobState.FAILED.label, JobState.STOPPED.label):
-            return self._submit(made)
-        future = self._expect(made.uuid, ())
-        future.handed_in = True
+            return self._submit(made, joins=True)
+        with self._lock:
+            future = self._open.get(pack_uuid(made.uuid)) or self._expect(made.uuid, ())
+            future.handed_in = True
         self._look_at([future])  # it may have ended before it was waited for
         return future
 
@@ -247,10 +248,16 @@ class Executor(concurrent.futures.Executor):
         job._name = name_of_function(fn.args[0] if isinstance(fn, functools.partial) and fn.func is _run_chunk else fn)
         return job
 
-    def _submit(self, job: Job) -> JobFuture:
+    def _submit(self, job: Job, joins: bool = False) -> JobFuture:
+        """`joins`: another thread may have submitted this very job meanwhile, and its future will do."""
         call = call_of(job)
         with self._lock:
             self._refuse()
+            same = self._open.get(pack_uuid(job.uuid))
+            if same is not None:
+                if joins:
+                    return same
+                raise UsageError(f"a job of the uuid {job.uuid} was submitted before; leave its uuid to the Executor")
             self._bundle.add(job, call)
             future = self._expect(job.uuid, call.parents)
             nobody = any(pack_uuid(parent) in self._dropped for parent in call.parents)
@@ -300,10 +307,9 @@ class Executor(concurrent.futures.Executor):
         return bool(self._broken) or (self._shut and not self._open)
 
     def _send(self, bundle: Bundle) -> None:
-        chunk = bundle.chunk(new_uuid(), self.name, self._known)
         try:
-            answer = self._client.begin("submit", encode(chunk))
-        except (ConnectionError, TowlineError) as error:
+            answer = self._client.begin("submit", encode(bundle.chunk(new_uuid(), self.name, self._known)))
+        except Exception as error:  # whatever it is: nobody may wait for what was not handed in
             self._break(error)
             return
         answer.add_done_callback(lambda done: self._taken(bundle, done))
@@ -323,7 +329,7 @@ class Executor(concurrent.futures.Executor):
         elif not isinstance(error, UsageError):
             self._break(error)
         elif len(bundle) == 1:
-            self._fail(pack_uuid(bundle.jobs[0].uuid), error)
+            self._aside(self._fail, pack_uuid(bundle.jobs[0].uuid), error)
         else:
             for place in range(len(bundle)):
                 self._send(bundle.alone(place))
@@ -335,7 +341,12 @@ class Executor(concurrent.futures.Executor):
             foreign = {uuid for call in calls for uuid in call.parents if pack_uuid(uuid) not in ours}
         if foreign:
             said = self._client.begin("states", {"uuids": sorted(foreign)})
-            said.add_done_callback(lambda done: self._end_behind(sorted(foreign), done))
+            said.add_done_callback(lambda done: self._aside(self._end_behind, sorted(foreign), done))
+
+    def _aside(self, work: Callable[..., None], *args: Any) -> None:
+        """Do work that settles futures off the thread that brings answers: what their callbacks ask must find it free."""
+        with contextlib.suppress(RuntimeError):  # it was shut down: every future is settled
+            self._loaders.submit(work, *args)
 
     def _end_behind(self, uuids: list[str], answer: concurrent.futures.Future[Any]) -> None:
         if answer.cancelled() or answer.exception() is not None:
@@ -389,8 +400,7 @@ class Executor(concurrent.futures.Executor):
                 raise _Elsewhere
             value = codec.decode(output, free=_elsewhere)
         except _Elsewhere:
-            with contextlib.suppress(RuntimeError):  # it was shut down, by a leader that is gone
-                self._loaders.submit(self._load, key, future, output)
+            self._aside(self._load, key, future, output)
             return
         except Exception as error:
             self._end(key, error=error)

@@ -11,38 +11,27 @@ LINEAR flows: every first job of a member waits for every last job of the member
 
 from __future__ import annotations
 
-import re
-import sys
 from array import array
 from collections.abc import Collection, Iterable, Iterator
-from types import FunctionType, MethodType
+from types import FunctionType
 from typing import Any
 
 from towline.engine import codec, model
 from towline.engine.authoring import faults
-from towline.engine.authoring.config import JobConfig
 from towline.engine.authoring.decorator import job as job_decorator
-from towline.engine.authoring.decorator import store_inputs
 from towline.engine.authoring.flow import Flow, JobOrder
 from towline.engine.authoring.job import Job
-from towline.engine.authoring.reference import OnMissing, OutputReference, unresolved
+from towline.engine.authoring.reference import OutputReference, unresolved
 from towline.engine.codec.wire import PLAIN
 from towline.engine.errors import EncodingError, SubmissionError
-from towline.engine.functions import Functions, bound_object
-from towline.engine.states import EdgeKind, Missing, edge_byte
+from towline.engine.functions import Functions
+from towline.engine.specs import DATA, ORDER, Specs, arguments_of, little, missing_of, packed_uuids, u32
 
 FIRST_CHUNK = 2_000
 CHUNK = 10_000
 CHUNK_BYTES = 16 * 1024 * 1024
 """A chunk ends early when its arguments are this long."""
 CROSS_MOST = 10_000
-
-_MISSING = {"error": Missing.ERROR, "none": Missing.NONE, "pass": Missing.PASS}
-_DATA = {name: bytes([edge_byte(EdgeKind.DATA, missing)]) for name, missing in _MISSING.items()}
-_ORDER = {name: bytes([edge_byte(EdgeKind.ORDER, missing)]) for name, missing in _MISSING.items()}
-_UNUSUAL = frozenset({"config", "metadata", "metadata_updates", "config_updates", "name_updates", "output_schema"})
-"""Attributes that make a Spec differ, if a Job has them."""
-_CANONICAL = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12},)*").fullmatch
 
 
 @job_decorator
@@ -103,7 +92,7 @@ class Plan:
         self._lost = lost
         self._schemas: dict[str, Any] = {}
         """uuid to the schema of that job's output."""
-        self._specs = _Specs(self._functions, allow_pickle, compat)
+        self._specs = Specs(self._functions, allow_pickle, compat)
         linear = self._flatten()
         self._read_arguments()
         if self.externals and not allow_external_references:
@@ -182,7 +171,7 @@ class Plan:
             try:
                 if config is None or config.resolve_references:
                     met: list[OutputReference] | None = [] if self._schemas else None
-                    args, named = _arguments(job), kwargs
+                    args, named = arguments_of(job), kwargs
                     if self._lost:
                         args, named = self._without_lost(job, args, kwargs)
                     self._calls[place] = codec.encode_call(
@@ -197,7 +186,7 @@ class Plan:
                     waits = self.parents
                     self._check_schemas(job, met or ())
                 else:
-                    self._calls[place], found = codec.encode_call_noting(_arguments(job), kwargs)
+                    self._calls[place], found = codec.encode_call_noting(arguments_of(job), kwargs)
                     numbers = dict.fromkeys((ref.uuid for ref in found), 0)
                     waits = self.ordering
             except EncodingError as error:
@@ -207,7 +196,7 @@ class Plan:
 
     def _without_lost(self, job: Job, args: Any, kwargs: Any) -> Any:
         """The arguments, with None in the place of references that nobody can resolve if the job wants it so."""
-        missing = _missing_of(job)
+        missing = missing_of(job)
         met = faults.place_in(job, lambda ref: ref.uuid in self._lost)
         if met is None or missing == "pass":
             return args, kwargs
@@ -362,14 +351,14 @@ class Plan:
             special_index = special_index or job.index != 1
             if connected:
                 before = len(parents)
-                for waits, kinds in ((all_parents, _DATA), (ordering, _ORDER)):
+                for waits, kinds in ((all_parents, DATA), (ordering, ORDER)):
                     named = waits.get(place)
                     if named:
                         parents += [
                             numbers[parent] if parent >= 0 else model.EXTERNAL + externals.setdefault(-1 - parent, len(externals))
                             for parent in named
                         ]
-                        edges += kinds[_missing_of(job)] * len(named)
+                        edges += kinds[missing_of(job)] * len(named)
                 counts.append(len(parents) - before)
             if at >= bytes_most:
                 break
@@ -380,17 +369,17 @@ class Plan:
             base=base,
             count=len(uuids),
             total=len(self.jobs),
-            uuids=_packed_uuids(uuids),
+            uuids=packed_uuids(uuids),
             indices=self._indices(base, len(uuids)) if special_index else b"",
             specs=chosen,
-            spec_of=_u32(spec_of) if len(specs) > 1 else b"",
+            spec_of=u32(spec_of) if len(specs) > 1 else b"",
             functions=self._specs.functions_for(chosen),
-            parent_counts=_u32(counts) if parents else b"",
-            parents=_u32(parents),
+            parent_counts=u32(counts) if parents else b"",
+            parents=u32(parents),
             edges=bytes(edges) if any(edges) else b"",
             externals=[(names[number], 0) for number in externals],
             name=self.flow.name,
-            arg_ends=_u32(ends),
+            arg_ends=u32(ends),
             args=b"".join(calls),
         )
 
@@ -398,112 +387,4 @@ class Plan:
         indices = [self.jobs[place].index for place in self.order[base : base + count]]
         if not all(0 < index < 2**16 for index in indices):
             raise SubmissionError("a job's index must lie between 1 and 65535; it was replaced too often, or set by hand")
-        return _little(array("H", indices))
-
-
-class _Specs:
-    """Specs, each once, found by the identity of what they are made of; by their bytes where identities differ."""
-
-    def __init__(self, functions: Functions, allow_pickle: bool, compat: str = "") -> None:
-        self.specs: list[model.Spec] = []
-        self._compat = compat
-        self._functions = functions
-        self._allow_pickle = allow_pickle
-        self._by_parts: dict[Any, int] = {}
-        self._by_bytes: dict[bytes, int] = {}
-        self._records: dict[str, model.Function] = {}
-        self._given: set[str] = set()
-
-    def number_of(self, job: Job) -> int:
-        """The number of a job's Spec. The job must live as long as this table does."""
-        state = job.__dict__
-        hosts = job._hosts
-        function = job.function
-        if type(hosts) is tuple and _UNUSUAL.isdisjoint(state):
-            parts: Any = (id(function), job._name, id(job.options), id(hosts))
-            if type(function) is MethodType:
-                # each job has its own bound method, of an object of its own
-                parts = (id(function.__func__), id(type(function.__self__)), *parts[1:])
-            known = self._by_parts.get(parts)
-            if known is None:
-                known = self._by_parts[parts] = self._intern(job)
-            return known
-        return self._intern(job)
-
-    def _intern(self, job: Job) -> int:
-        record = self._functions.describe(job.function)
-        self._records[record.key] = record
-        metadata, config = job.__dict__.get("metadata"), _config_of(job)
-        if self._compat and job.function is not _STORE_INPUTS:
-            # which hands references on in jobflow, so that nothing happens to what they refer to
-            config["compat"] = self._compat
-        spec = model.Spec(
-            function=record.key,
-            name=job.name,
-            options=job.options,
-            hosts=list(job._hosts),
-            metadata=codec.encode(metadata, allow_pickle=self._allow_pickle, root="metadata") if metadata else b"",
-            config=codec.encode(config, allow_pickle=self._allow_pickle, root="config") if config else b"",
-        )
-        number = self._by_bytes.setdefault(model.encode(spec), len(self.specs))
-        if number == len(self.specs):
-            self.specs.append(spec)
-        return number
-
-    def functions_for(self, specs: list[model.Spec]) -> list[model.Function]:
-        """The functions that these specs name and that were not asked for before."""
-        keys = dict.fromkeys(spec.function for spec in specs if spec.function not in self._given)
-        self._given.update(keys)
-        return [self._records[key] for key in keys]
-
-
-def _config_of(job: Job) -> dict[str, Any]:
-    """What the worker must know beside options and metadata; only what is not the default."""
-    state = job.__dict__
-    config: JobConfig = state.get("config") or _DEFAULT
-    told: dict[str, Any] = {
-        "method": bound_object(job.function) is not None or None,
-        "schema": job.output_schema,
-        "resolve": config.resolve_references if config.resolve_references is not True else None,
-        "on_missing": str(config.on_missing_references) if config.on_missing_references != OnMissing.ERROR else None,
-        "manager": config.manager_config or None,
-        "expose_store": config.expose_store or None,
-        "pass_manager": None if config.pass_manager_config else False,
-        "response_manager": config.response_manager_config or None,
-        "metadata_updates": state.get("metadata_updates") or None,
-        "config_updates": state.get("config_updates") or None,
-        "name_updates": state.get("name_updates") or None,
-    }
-    return {name: value for name, value in told.items() if value is not None}
-
-
-_DEFAULT = JobConfig()
-_STORE_INPUTS = getattr(store_inputs, "original", None)
-
-
-def _missing_of(job: Job) -> str:
-    config = job.__dict__.get("config")
-    return "error" if config is None else str(OnMissing(config.on_missing_references))
-
-
-def _arguments(job: Job) -> tuple[Any, ...]:
-    """Positional arguments; the object that a method is bound to comes first."""
-    owner = bound_object(job.function)
-    return job.function_args if owner is None else (owner, *job.function_args)
-
-
-def _packed_uuids(uuids: list[str]) -> bytes | list[str]:
-    joined = ",".join(uuids) + ","
-    if len(joined) == 37 * len(uuids) and _CANONICAL(joined):
-        return bytes.fromhex(joined.replace("-", "").replace(",", ""))
-    return uuids
-
-
-def _u32(numbers: list[int]) -> bytes:
-    return _little(array("I", numbers))
-
-
-def _little(column: array[int]) -> bytes:
-    if sys.byteorder == "big":
-        column.byteswap()
-    return column.tobytes()
+        return little(array("H", indices))

@@ -14,14 +14,8 @@ from typing import NamedTuple
 from towline.engine import codec, model
 from towline.engine.authoring.job import Job
 from towline.engine.errors import EncodingError
-from towline.engine.flows import _DATA as DATA
-from towline.engine.flows import _ORDER as ORDER
-from towline.engine.flows import _arguments as arguments_of
-from towline.engine.flows import _missing_of as missing_of
-from towline.engine.flows import _packed_uuids as packed_uuids
-from towline.engine.flows import _Specs as Specs
-from towline.engine.flows import _u32 as u32
 from towline.engine.functions import Functions
+from towline.engine.specs import DATA, ORDER, Specs, arguments_of, little, missing_of, packed_uuids, u32
 
 
 class Call(NamedTuple):
@@ -82,8 +76,7 @@ class Bundle:
 
     def functions(self) -> list[model.Function]:
         """The functions of its jobs."""
-        keys = dict.fromkeys(self._specs.specs[number].function for number in self._spec_of)
-        return [self._specs._records[key] for key in keys]
+        return self._specs.functions_of(self._spec_of)
 
     def chunk(self, flow: str, name: str, known: frozenset[str] | set[str] = frozenset()) -> model.Chunk:
         """The submission `flow`. Functions whose keys are `known` to the store already are not sent again."""
@@ -112,7 +105,7 @@ class Bundle:
             count=len(self.jobs),
             total=len(self.jobs),
             uuids=packed_uuids([job.uuid for job in self.jobs]),
-            indices=array("H", indices).tobytes() if any(index != 1 for index in indices) else b"",
+            indices=little(array("H", indices)) if any(index != 1 for index in indices) else b"",
             specs=[self._specs.specs[number] for number in specs],
             spec_of=u32([specs[number] for number in self._spec_of]) if len(specs) > 1 else b"",
             functions=[function for function in self.functions() if function.key not in known],

@@ -75,9 +75,9 @@ def referrers(jobs: Iterable[Job], wanted: Callable[[OutputReference], bool]) ->
 
 def missing(jobs: Iterable[Job], uuids: Iterable[str]) -> str:
     """References lead to jobs that are not in the flow."""
-    lost = list(uuids)
+    lost = dict.fromkeys(uuids)
     where = referrers(jobs, lambda ref: ref.uuid in lost)
-    return MISSING.format(uuids=lost) + (f"\n{where}" if where else "")
+    return MISSING.format(uuids=list(lost)) + (f"\n{where}" if where else "")
 
 
 def duplicate(first: Job, second: Job) -> str:

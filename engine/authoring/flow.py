@@ -158,27 +158,30 @@ class Flow(Updatable, PlainData):
     def add_jobs(self, jobs: Job | Flow | Sequence[Job | Flow]) -> None:
         """Add members at the end; ValueError if one belongs elsewhere, is here already, or holds this flow."""
         added = [jobs] if isinstance(jobs, Job | Flow) else list(jobs)
-        known = self._uuids()
+        known, new = self._uuids(), set[str]()
+        for member in added:
+            self._check(member, known, new)
+            new.add(member.uuid)
+            if isinstance(member, Flow):
+                new |= member._uuids()
+        # all of them are fit to be added: one that is refused leaves everything as it was
         hosts = (self.uuid, *self.hosts)
         for member in added:
-            self._check(member, known)
-            known.add(member.uuid)
-            if isinstance(member, Flow):
-                known.update(member._uuids())
             if member.host != self.uuid:
                 member.add_hosts_uuids(hosts)
+        known |= new
         self._members += added
 
-    def _check(self, member: Job | Flow, known: set[str]) -> None:
+    def _check(self, member: Job | Flow, known: set[str], new: set[str]) -> None:
         if member.host is not None and member.host != self.uuid:
             kind = type(member).__name__
             raise ValueError(f"{kind} {member.name} ({member.uuid}) already belongs to another flow: {member.host}.")
-        if member.uuid in known:
+        if member.uuid in known or member.uuid in new:
             raise ValueError(
                 f"jobs array contains multiple jobs/flows with the same uuid ({member.uuid}): "
                 f"{type(member).__name__} {member.name!r}, and one that is in flow {self.name!r} already"
             )
-        if isinstance(member, Flow) and self.uuid in (member.uuid, *member._uuids()):
+        if isinstance(member, Flow) and (self.uuid == member.uuid or self.uuid in member._uuids()):
             raise ValueError(f"circular dependency: Flow ({member.uuid}) contains the current Flow ({self.uuid})")
 
     def _uuids(self) -> set[str]:
