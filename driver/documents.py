@@ -15,7 +15,7 @@ from towline.engine.errors import UsageError
 from towline.stores.documents.store import JobStore
 
 if TYPE_CHECKING:
-    from towline.session import Order
+    from towline.orders import Order
 
 
 def home_of(store: Any) -> tuple[str | os.PathLike[str] | None, JobStore | None]:

@@ -24,7 +24,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, ThreadPoolExecuto
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from towline import offline, places, session, settings
+from towline import offline, orders, places, session, settings
 from towline.client import Line
 from towline.control import Run
 from towline.engine import codec
@@ -164,7 +164,7 @@ class Executor(concurrent.futures.Executor):
             given = Path(self._folder) / "store"
         try:
             choice = places.choose(given, self.name, "")
-            order = session.ordered(choice.url, choice.create, None, options)
+            order = orders.ordered(choice.url, choice.create, None, options)
             self._leader = session.start(order)
         except BaseException:
             self._drop_folder()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from towline import offline, places, session, settings
+from towline import offline, orders, places, session, settings
 from towline.control import Run
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def run_locally(
     around = _around(log, told.root if create_folders or root_dir else None, create_folders, told.ran_in)
     if around is not None:
         options["around"] = around
-    compat = session.compat_of(compat or settings.current().compat)
+    compat = orders.compat_of(compat or settings.current().compat)
     with _logging(log):
         lost = allow_external_references
         ran = session.blocking(lambda stop: _carry_out(whole, store, options, told, compat, lost, stop))
@@ -106,7 +106,7 @@ def _carry_out(
     external: bool,
     stop: threading.Event,
 ) -> Run:
-    session.launches += 1
+    orders.launches += 1
     home = None
     if store is not None and not isinstance(store, str | os.PathLike):
         from towline import documents
@@ -115,7 +115,7 @@ def _carry_out(
         store, home = documents.home_of(store)
     choice = places.choose(store, flow.name, flow.uuid)
     logger.info("Started executing jobs locally (store %s)", choice.url)
-    order = session.Order(
+    order = orders.Order(
         store=choice.url,
         create=choice.create,
         flow=flow,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from towline import session, settings
+from towline import orders, session, settings
 from towline.adapters import jobflow_view as views
 from towline.adapters.jobflow_export import Exporter, ExportError, of_leader
 from towline.adapters.jobflow_flows import Terms, referred_to, translated
@@ -29,7 +29,7 @@ from towline.control import RUNNING, WAIT_STEP_S, JobInfo, Run, uuid_of
 from towline.engine.errors import UsageError
 
 if TYPE_CHECKING:
-    from towline.session import Order, RunOptions
+    from towline.orders import Order, RunOptions
 
 __all__ = ["ExportError", "JobflowRun", "export", "resume", "run", "submit"]
 
@@ -65,7 +65,7 @@ def run(
         ExportError: documents could not be written; `export` does it later.
         ValueError: jobflow's own refusals (cycles, missing references).
     """
-    options = session.RunOptions(
+    options = orders.RunOptions(
         store=store, workers=workers, address=address, name=name, progress=progress, raise_on_failure=raise_on_failure,
         timeout_s=timeout_s, local=local, takeover=takeover,
     )  # fmt: skip
@@ -88,7 +88,7 @@ def submit(
     takeover: bool = False,
 ) -> JobflowRun:
     """Hand a flow in and return at once; arguments as for `run`. Documents are written by `wait` or `export` of the run."""
-    options = session.RunOptions(store=store, workers=workers, address=address, name=name, local=local, takeover=takeover)
+    options = orders.RunOptions(store=store, workers=workers, address=address, name=name, local=local, takeover=takeover)
     order = _order(flow, options, jobstore, create_folders, root_dir, allow_external_references)
     return session.blocking(lambda _stop: session.launch(order))  # type: ignore[return-value]  # of the order's run_type
 
@@ -106,11 +106,11 @@ def resume(
     takeover: bool = False,
 ) -> JobflowRun:
     """Go on with what a store holds, to its end, and write all documents that are not in `jobstore` yet."""
-    options = session.RunOptions(
+    options = orders.RunOptions(
         store=store, workers=workers, address=address, progress=progress, raise_on_failure=raise_on_failure,
         timeout_s=timeout_s, local=local, takeover=takeover,
     )  # fmt: skip
-    order = _with_export(session.order_to_resume(options), _jobstore(jobstore))
+    order = _with_export(orders.order_to_resume(options), _jobstore(jobstore))
     return session.blocking(lambda stop: session.go_on(order, stop))  # type: ignore[return-value]  # of the order's run_type
 
 
@@ -211,7 +211,7 @@ def _order(
         stores=list(named) if type(named) is dict else None,
         given=_given(theirs, home) if allow_external_references else {},
     )
-    order = session.order_of(translated(theirs, terms), options)
+    order = orders.order_of(translated(theirs, terms), options)
     return _with_export(order, home)
 
 

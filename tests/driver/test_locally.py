@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.kit.fake_leader import FakeLeader, FakeWire
-from towline import Flow, Response, UsageError, client, job, locally, offline, run_locally, session
+from towline import Flow, Response, UsageError, client, job, locally, offline, orders, run_locally, session
 
 
 @job
@@ -20,9 +20,9 @@ def add(a: int, b: int) -> int:
 class Stage:
     def __init__(self) -> None:
         self.leader = FakeLeader()
-        self.order: session.Order | None = None
+        self.order: orders.Order | None = None
 
-    def start(self, order: session.Order) -> FakeLeader:
+    def start(self, order: orders.Order) -> FakeLeader:
         self.order = order
         return self.leader
 

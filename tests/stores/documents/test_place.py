@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from tests.kit.documents import double, fail, plain, ran
-from towline import Flow, Response, job, run, session
+from towline import Flow, Response, job, orders, run, session
 from towline.engine.errors import UsageError
 from towline.stores.documents.place import DocumentStore
 
@@ -124,7 +124,7 @@ def test_a_job_may_look_while_its_run_goes_on(store_dir):
         counts.append(store.count())
         return contextlib.nullcontext()
 
-    order = session.order_of(Flow([double(1)]), {"store": store_dir, "local": True, "progress": False})
+    order = orders.order_of(Flow([double(1)]), {"store": store_dir, "local": True, "progress": False})
     session.drive(msgspec.structs.replace(order, local_options={"around": watching}))
     assert counts == [0]
     assert store.count() == 1
