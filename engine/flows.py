@@ -11,7 +11,6 @@ LINEAR flows: every first job of a member waits for every last job of the member
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Collection, Iterable, Iterator
 from types import FunctionType
 from typing import Any
@@ -25,7 +24,7 @@ from towline.engine.authoring.reference import OutputReference, unresolved
 from towline.engine.codec.wire import PLAIN
 from towline.engine.errors import EncodingError, SubmissionError
 from towline.engine.functions import Functions
-from towline.engine.specs import DATA, ORDER, Specs, arguments_of, little, missing_of, packed_uuids, u32
+from towline.engine.specs import DATA, ORDER, Specs, arguments_of, indices_of, missing_of, packed_uuids, u32
 
 FIRST_CHUNK = 2_000
 CHUNK = 10_000
@@ -327,6 +326,7 @@ class Plan:
         uuids: list[str] = []
         calls: list[bytes] = []
         ends: list[int] = []
+        indices: list[int] = []
         spec_of: list[int] = []
         counts: list[int] = []
         parents: list[int] = []
@@ -334,7 +334,6 @@ class Plan:
         specs: dict[int, int] = {}
         externals: dict[int, int] = {}
         at = 0
-        special_index = False
         known_calls, all_parents, ordering = self._calls, self.parents, self.ordering
         number_of, numbers = self._specs.number_of, self._numbers
         connected = bool(all_parents or ordering)
@@ -348,7 +347,7 @@ class Plan:
             calls.append(call)
             ends.append(at)
             spec_of.append(specs.setdefault(number_of(job), len(specs)))
-            special_index = special_index or job.index != 1
+            indices.append(job.index)
             if connected:
                 before = len(parents)
                 for waits, kinds in ((all_parents, DATA), (ordering, ORDER)):
@@ -370,7 +369,7 @@ class Plan:
             count=len(uuids),
             total=len(self.jobs),
             uuids=packed_uuids(uuids),
-            indices=self._indices(base, len(uuids)) if special_index else b"",
+            indices=indices_of(indices),
             specs=chosen,
             spec_of=u32(spec_of) if len(specs) > 1 else b"",
             functions=self._specs.functions_for(chosen),
@@ -382,9 +381,3 @@ class Plan:
             arg_ends=u32(ends),
             args=b"".join(calls),
         )
-
-    def _indices(self, base: int, count: int) -> bytes:
-        indices = [self.jobs[place].index for place in self.order[base : base + count]]
-        if not all(0 < index < 2**16 for index in indices):
-            raise SubmissionError("a job's index must lie between 1 and 65535; it was replaced too often, or set by hand")
-        return little(array("H", indices))

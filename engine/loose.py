@@ -6,7 +6,6 @@ them: a parent is an earlier job of the bundle, or any job that the store holds.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 from itertools import compress
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from towline.engine import codec, model
 from towline.engine.authoring.job import Job
 from towline.engine.errors import EncodingError
 from towline.engine.functions import Functions
-from towline.engine.specs import DATA, ORDER, Specs, arguments_of, little, missing_of, packed_uuids, u32
+from towline.engine.specs import DATA, ORDER, Specs, arguments_of, indices_of, missing_of, packed_uuids, u32
 
 
 class Call(NamedTuple):
@@ -57,7 +56,8 @@ class Bundle:
         return len(self.jobs)
 
     def add(self, job: Job, call: Call) -> None:
-        """One more. EncodingError: its function can neither be imported nor pickled."""
+        """One more. EncodingError: its function can neither be imported nor pickled. SubmissionError: its index."""
+        indices_of([job.index])
         self._spec_of.append(self._specs.number_of(job))
         self.jobs.append(job)
         self.calls.append(call)
@@ -98,14 +98,13 @@ class Bundle:
         for call in self.calls:
             at += len(call.args)
             ends.append(at)
-        indices = [job.index for job in self.jobs]
         return model.Chunk(
             flow=flow,
             base=0,
             count=len(self.jobs),
             total=len(self.jobs),
             uuids=packed_uuids([job.uuid for job in self.jobs]),
-            indices=little(array("H", indices)) if any(index != 1 for index in indices) else b"",
+            indices=indices_of([job.index for job in self.jobs]),
             specs=[self._specs.specs[number] for number in specs],
             spec_of=u32([specs[number] for number in self._spec_of]) if len(specs) > 1 else b"",
             functions=[function for function in self.functions() if function.key not in known],

@@ -17,6 +17,7 @@ from towline.engine.authoring.config import JobConfig
 from towline.engine.authoring.decorator import store_inputs
 from towline.engine.authoring.job import Job
 from towline.engine.authoring.reference import OnMissing
+from towline.engine.errors import SubmissionError
 from towline.engine.functions import Functions, bound_object
 from towline.engine.states import EdgeKind, Missing, edge_byte
 
@@ -144,3 +145,12 @@ def little(column: array[int]) -> bytes:
     if sys.byteorder == "big":
         column.byteswap()
     return column.tobytes()
+
+
+def indices_of(indices: list[int]) -> bytes:
+    """The column of jobs' indices; empty if all are 1. SubmissionError for one that cannot be."""
+    if all(index == 1 for index in indices):
+        return b""
+    if not all(0 < index < 2**16 for index in indices):
+        raise SubmissionError("a job's index must lie between 1 and 65535; it was replaced too often, or set by hand")
+    return little(array("H", indices))
