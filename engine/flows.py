@@ -11,6 +11,7 @@ LINEAR flows: every first job of a member waits for every last job of the member
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Iterable, Iterator
 from types import FunctionType
 from typing import Any
@@ -55,6 +56,7 @@ def compile_flow(
     SubmissionError: duplicate uuid, unknown parent (unless allowed), cycle. EncodingError: an argument or function.
     """
     plan = Plan(flow, allow_external_references, functions, allow_pickle, compat, lost)
+    plan.describe()
     return (model.encode(chunk) for chunk in plan.chunks())
 
 
@@ -92,6 +94,8 @@ class Plan:
         self._schemas: dict[str, Any] = {}
         """uuid to the schema of that job's output."""
         self._specs = Specs(self._functions, allow_pickle, compat)
+        self._spec_of = array("I")
+        """Position to the number of the job's Spec; empty until `describe`."""
         linear = self._flatten()
         self._read_arguments()
         if self.externals and not allow_external_references:
@@ -109,6 +113,14 @@ class Plan:
 
     def __len__(self) -> int:
         return len(self.jobs)
+
+    def describe(self) -> None:
+        """Work out what each job's Spec is. EncodingError for functions and settings that cannot travel, SubmissionError
+        for an impossible index; once this is done nothing is refused any more.
+        """
+        if len(self._spec_of) < len(self.jobs):
+            indices_of([job.index for job in self.jobs])
+            self._spec_of = array("I", map(self._specs.number_of, self.jobs))
 
     def number_of(self, uuid: str) -> int | None:
         """The number of the job with this uuid, if it is in the flow."""
@@ -310,6 +322,7 @@ class Plan:
 
     def chunks(self, first: int = FIRST_CHUNK, most: int = CHUNK) -> Iterator[model.Chunk]:
         """The columns, at most `most` jobs at a time. To be walked once: what was given out is forgotten."""
+        self.describe()
         base = 0
         while base < len(self.jobs) or base == 0:
             chunk = self._chunk(base, most if base else min(first, most), CHUNK_BYTES)
@@ -320,6 +333,7 @@ class Plan:
 
     def whole(self) -> model.Chunk:
         """All in one chunk (what a running job adds to the graph is one record)."""
+        self.describe()
         return self._chunk(0, len(self.jobs), 2**32 - 1)
 
     def _chunk(self, base: int, size: int, bytes_most: int) -> model.Chunk:
@@ -335,7 +349,7 @@ class Plan:
         externals: dict[int, int] = {}
         at = 0
         known_calls, all_parents, ordering = self._calls, self.parents, self.ordering
-        number_of, numbers = self._specs.number_of, self._numbers
+        spec_numbers, numbers = self._spec_of, self._numbers
         connected = bool(all_parents or ordering)
         for place in self.order[base : base + size]:
             job = self.jobs[place]
@@ -346,7 +360,7 @@ class Plan:
             uuids.append(job.uuid)
             calls.append(call)
             ends.append(at)
-            spec_of.append(specs.setdefault(number_of(job), len(specs)))
+            spec_of.append(specs.setdefault(spec_numbers[place], len(specs)))
             indices.append(job.index)
             if connected:
                 before = len(parents)

@@ -17,7 +17,7 @@ from towline.engine.authoring.config import JobConfig
 from towline.engine.authoring.decorator import store_inputs
 from towline.engine.authoring.job import Job
 from towline.engine.authoring.reference import OnMissing
-from towline.engine.errors import SubmissionError
+from towline.engine.errors import EncodingError, SubmissionError
 from towline.engine.functions import Functions, bound_object
 from towline.engine.states import EdgeKind, Missing, edge_byte
 
@@ -61,13 +61,23 @@ class Specs:
         return self._intern(job)
 
     def _intern(self, job: Job) -> int:
+        try:
+            spec = self._spec(job)
+        except EncodingError as error:
+            raise EncodingError(f"job {job.name!r} ({job.uuid}): {error}") from error.__cause__
+        number = self._by_bytes.setdefault(model.encode(spec), len(self.specs))
+        if number == len(self.specs):
+            self.specs.append(spec)
+        return number
+
+    def _spec(self, job: Job) -> model.Spec:
         record = self._functions.describe(job.function)
         self._records[record.key] = record
         metadata, config = job.__dict__.get("metadata"), _config_of(job)
         if self._compat and job.function is not _STORE_INPUTS:
             # which hands references on in jobflow, so that nothing happens to what they refer to
             config["compat"] = self._compat
-        spec = model.Spec(
+        return model.Spec(
             function=record.key,
             name=job.name,
             options=job.options,
@@ -75,10 +85,6 @@ class Specs:
             metadata=codec.encode(metadata, allow_pickle=self._allow_pickle, root="metadata") if metadata else b"",
             config=codec.encode(config, allow_pickle=self._allow_pickle, root="config") if config else b"",
         )
-        number = self._by_bytes.setdefault(model.encode(spec), len(self.specs))
-        if number == len(self.specs):
-            self.specs.append(spec)
-        return number
 
     def functions_for(self, specs: list[model.Spec]) -> list[model.Function]:
         """The functions that these specs name and that were not asked for before."""

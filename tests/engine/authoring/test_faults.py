@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from towline.engine.authoring.flow import Flow, get_flow
 from towline.engine.authoring.job import Job
 from towline.engine.authoring.reference import OnMissing, OutputReference
 from towline.engine.errors import EncodingError, SubmissionError
-from towline.engine.flows import Plan, compile_flow
+from towline.engine.flows import FIRST_CHUNK, Plan, compile_flow
 
 LOST = OutputReference("lost")
 
@@ -70,6 +71,27 @@ def test_two_jobs_with_one_uuid_are_both_named() -> None:
 def test_what_cannot_be_encoded_is_told_with_its_place() -> None:
     with pytest.raises(EncodingError, match=r"job 'give' \(.*\): args\[0\]\['k'\] cannot be stored: a generator"):
         Plan(Flow([give({"k": (n for n in ())})]))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            lambda last: setattr(last, "function", partial(len, (n for n in ()))),
+            r"job 'give' \(last\): the function .* sent",
+        ),
+        (lambda last: last.metadata.update(k=[iter("")]), r"job 'give' \(last\): metadata\['k'\]\[0\] cannot be stored"),
+        (lambda last: setattr(last, "index", 2**16), "index must lie between 1 and 65535"),
+    ],
+)
+def test_nothing_is_given_out_before_all_is_found_fit(change: Any, told: str) -> None:
+    """The last of more jobs than the first chunk takes cannot be taken: the first chunk is not made either."""
+    jobs = [give(n) for n in range(FIRST_CHUNK)]
+    last = give(1)
+    last.set_uuid("last")
+    change(last)
+    with pytest.raises((EncodingError, SubmissionError), match=told):
+        compile_flow(Flow([*jobs, last]))
 
 
 def test_access_that_the_schema_does_not_allow_is_told_with_its_place() -> None:

@@ -115,6 +115,20 @@ def test_an_output_must_come_from_the_jobs() -> None:
         Flow([three := add(3)], output=three)
 
 
+def test_what_is_refused_leaves_the_flow_as_it_was() -> None:
+    one, two, inner = add(1), add(2), Flow([add(3)])
+    made = Flow([one])
+    twin = add(4)
+    twin.set_uuid(two.uuid)
+    for refused in ([two, inner, one], [two, inner, inner], [inner, two, twin]):
+        with pytest.raises(ValueError, match="same uuid"):
+            made.add_jobs(refused)
+        assert list(made) == [one]
+        assert (two.hosts, inner.hosts, inner.jobs[0].hosts) == ([], [], [inner.uuid])
+    made.add_jobs([two, inner])
+    assert (two.host, inner.host, len(made)) == (made.uuid, made.uuid, 3)
+
+
 def test_members_can_be_removed_unless_the_output_needs_them() -> None:
     one, two = pair()
     three = add(3)
