@@ -80,7 +80,7 @@ def test_what_cannot_be_encoded_is_told_with_its_place() -> None:
             lambda last: setattr(last, "function", partial(len, (n for n in ()))),
             r"job 'give' \(last\): the function .* sent",
         ),
-        (lambda last: last.metadata.update(k=[iter("")]), r"job 'give' \(last\): metadata\['k'\]\[0\] cannot be stored"),
+        (lambda last: last.metadata.update(k=[(n for n in ())]), r"job 'give' \(last\): metadata\['k'\]\[0\] cannot be stored"),
         (lambda last: setattr(last, "index", 2**16), "index must lie between 1 and 65535"),
     ],
 )
