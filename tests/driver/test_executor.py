@@ -7,6 +7,7 @@ import concurrent.futures
 import functools
 import operator
 import pickle
+import queue
 import subprocess
 import sys
 import textwrap
@@ -133,6 +134,15 @@ def test_a_callback_is_called(executor: Executor) -> None:
     heard = threading.Event()
     executor.submit(plus, 1).add_done_callback(lambda future: heard.set() if future.result() == 2 else None)
     assert heard.wait(60)
+
+
+def test_a_callback_may_ask_for_more(executor: Executor) -> None:
+    """Also that of a future that was refused: whoever brings the refusal must be free to bring the next answer."""
+    executor.submit(wait_for_gate)
+    assert BEGUN.wait(60)
+    waiting, said = executor.submit(plus, 1), queue.SimpleQueue[bool]()
+    executor.submit(plus, OutputReference("nobody")).add_done_callback(lambda _refused: said.put(waiting.cancel()))
+    assert said.get(timeout=30)
 
 
 def test_a_replacement_s_output_is_the_result(executor: Executor) -> None:
@@ -458,6 +468,30 @@ def test_a_name_that_is_under_way_is_joined(executor: Executor) -> None:
     assert executor.submit_as("k", plus, 1) is first
     GATE.set()
     assert first.result(60) == 4
+
+
+def test_a_name_is_submitted_once_by_threads_that_ask_at_once(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask, both = Line.ask, threading.Barrier(2)
+
+    def asked(line: Line, verb: str, *rest: Any) -> Any:
+        said = ask(line, verb, *rest)
+        if verb == "states":
+            both.wait(60)
+        return said
+
+    monkeypatch.setattr(Line, "ask", asked)
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        one, two = threads.map(lambda n: executor.submit_as("k", plus, n), range(2))
+    assert one is two
+    assert one.result(60) in (1, 2)
+    assert connect(executor.store).counts() == {"completed": 1}
+
+
+def test_one_uuid_is_one_job(executor: Executor) -> None:
+    named = job(uuid="00000000-0000-4000-8000-000000000001")(wait_for_gate)
+    executor.submit(named, 3)
+    with pytest.raises(UsageError, match="was submitted before"):
+        executor.submit(named, 4)
 
 
 def test_cached_calls_are_not_made_again(store_dir: Path, tmp_path: Path) -> None:
