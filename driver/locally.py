@@ -57,7 +57,7 @@ def run_locally(
     """
     from towline.engine.authoring.flow import get_flow
 
-    whole = get_flow(flow, allow_external_references=allow_external_references)
+    whole = get_flow(flow, allow_external_references=True)  # whether that is so is looked at when the flow is compiled
     told = Told(Path(root_dir or ".").absolute())
     options: dict[str, Any] = {"responded": told.responded}
     if raise_immediately:
@@ -123,6 +123,7 @@ def _carry_out(
         progress=False,
         raise_on_failure=False,
         compat=compat,
+        external=external,
         lost=_lost(flow, choice) if external else frozenset(),
         local_options=options,
         at_end=lambda leader: told.ended(leader, flow.uuid),

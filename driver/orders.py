@@ -55,6 +55,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """"jobflow", or nothing."""
     documents: Any = None
     """The JobStore in whose additional stores jobs lay parts of their outputs."""
+    external: bool = True
+    """May jobs refer to jobs outside the flow? Then the store must hold them."""
     lost: frozenset[str] = frozenset()
     """Jobs outside the flow that are referred to, and that are not in the store either."""
     local_options: dict[str, Any] = {}

@@ -205,12 +205,12 @@ def refuse_if_led(order: Order) -> None:
         raise StoreLocked.by(order.store, led.pid, led.host)
 
 
-def chunks_of(flow: Any, compat: str = "", lost: Collection[str] = ()) -> Iterator[bytes]:
+def chunks_of(flow: Any, compat: str = "", lost: Collection[str] = (), external: bool = True) -> Iterator[bytes]:
     """The submission of a flow, piece by piece. What cannot be taken is refused before this returns."""
     from towline.engine.flows import compile_flow
 
     # a reference to a job that the store holds already is fine; one to nowhere is refused by the leader
-    chunks: Iterator[bytes] = compile_flow(flow, allow_external_references=True, compat=compat, lost=lost)
+    chunks: Iterator[bytes] = compile_flow(flow, allow_external_references=external, compat=compat, lost=lost)
     return chunks
 
 
@@ -222,7 +222,7 @@ def drive(order: Order, stop: threading.Event | None = None) -> Run:
     stopped = stop.is_set if stop is not None else (lambda: False)
     deadline = None if order.timeout_s is None else time.monotonic() + order.timeout_s
     # before anything is started, or made: what cannot be taken leaves nothing behind
-    chunks = None if order.flow is None else chunks_of(order.flow, order.compat, order.lost)
+    chunks = None if order.flow is None else chunks_of(order.flow, order.compat, order.lost, order.external)
     view = shows.show(order.progress, order.store)
     if not order.local:
         refuse_if_led(order)  # `start` asks as well, but the line below would be in the way of its answer
@@ -308,7 +308,7 @@ def hand_in(
             shown = time.monotonic()
 
     try:
-        lines.feed(client, chunks_of(order.flow, order.compat, order.lost) if chunks is None else chunks, told)
+        lines.feed(client, chunks_of(order.flow, order.compat, order.lost, order.external) if chunks is None else chunks, told)
     except Exception as error:
         if taken and order.create and not isinstance(error, waiting.Interrupted | OSError):
             client.ask("cancel")
@@ -399,7 +399,7 @@ def go_on(order: Order, stop: threading.Event) -> Run:
 def launch(order: Order) -> Run:
     """Start and hand in, but do not wait: the Run holds the leader."""
     order = msgspec.structs.replace(order, detached=order.address is not None)
-    chunks = chunks_of(order.flow, order.compat, order.lost)
+    chunks = chunks_of(order.flow, order.compat, order.lost, order.external)
     leader = start(order)
     client = Line(leader.client)
     try:

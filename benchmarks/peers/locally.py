@@ -80,10 +80,8 @@ class _Side:
     def settle(self) -> None:
         """Nothing of a measurement outlives it."""
 
-    def _run(self, flow: Any, store: Any) -> dict[str, dict[int, Any]]:
-        ran: dict[str, dict[int, Any]] = self._api.module.run_locally(
-            flow, log=False, store=store, allow_external_references=True
-        )
+    def _run(self, flow: Any, store: Any, **options: bool) -> dict[str, dict[int, Any]]:
+        ran: dict[str, dict[int, Any]] = self._api.module.run_locally(flow, log=False, store=store, **options)
         return ran
 
 
@@ -142,7 +140,7 @@ class Resolving(_Side):
 
     def run(self, shape: Shape, built: tuple[Any, Any]) -> Any:
         store, job = built
-        return self._run(self._api.module.Flow([job]), store)[job.uuid][1].output
+        return self._run(self._api.module.Flow([job]), store, allow_external_references=True)[job.uuid][1].output
 
     def check(self, shape: Shape, built: tuple[Any, Any], ran: Any) -> int:
         self._api.clear(built[0])
