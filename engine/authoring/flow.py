@@ -169,7 +169,7 @@ class Flow(Updatable, PlainData):
         for member in added:
             if member.host != self.uuid:
                 member.add_hosts_uuids(hosts)
-        known |= new
+        known.update(new)
         self._members += added
 
     def _check(self, member: Job | Flow, known: set[str], new: set[str]) -> None:
