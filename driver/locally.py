@@ -138,7 +138,7 @@ def _carry_out(
 def _lost(flow: Any, choice: places.Choice) -> frozenset[str]:
     """Jobs that the flow refers to and that are neither in it nor in the store."""
     own = set(flow.job_uuids)
-    external = {uuid for job in flow._jobs() for uuid in job.input_uuids} - own
+    external = {uuid for job in flow.every_job() for uuid in job.input_uuids} - own
     if choice.create or not external:
         return frozenset(external)
     asked = sorted(external)

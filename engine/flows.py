@@ -145,7 +145,7 @@ class Plan:
             if flow.uuid in entered:
                 raise SubmissionError(f"Flow {flow.name!r} ({flow.uuid}) is contained twice, or contains itself")
             entered.add(flow.uuid)
-            open_flows.append((flow, iter(flow._members), len(self.jobs), []))
+            open_flows.append((flow, iter(flow.jobs), len(self.jobs), []))
 
         enter(self.flow)
         while open_flows:

@@ -88,7 +88,7 @@ def duplicate(first: Job, second: Job) -> str:
 def neither_here_nor_there(flow: Any, told: str) -> str:
     """Where the flow refers to the job that the leader, in its own words, knows nothing of; empty if it names none."""
     own = set(flow.job_uuids)
-    return referrers(flow._jobs(), lambda ref: ref.uuid not in own and ref.uuid in told)
+    return referrers(flow.every_job(), lambda ref: ref.uuid not in own and ref.uuid in told)
 
 
 def cycle(jobs: Sequence[Job], stuck: Sequence[int], parents_of: Callable[[int], Iterable[int]]) -> str:

@@ -99,7 +99,7 @@ class Flow(Updatable, PlainData):
     @property
     def job_uuids(self) -> tuple[str, ...]:
         """uuids of all jobs, those of nested flows included, in order."""
-        return tuple(job.uuid for job in self._jobs())
+        return tuple(job.uuid for job in self.every_job())
 
     @property
     def all_uuids(self) -> tuple[str, ...]:
@@ -225,10 +225,12 @@ class Flow(Updatable, PlainData):
         names = ("output", "name", "order", "uuid", "hosts", "metadata", "metadata_updates")
         return {"jobs": self._members, **{name: getattr(self, name) for name in names}}
 
-    def _jobs(self) -> Iterator[Job]:
+    def every_job(self) -> Iterator[Job]:
+        """All jobs inside, those of nested flows included, in order."""
         return (member for member in self.walk() if isinstance(member, Job))
 
-    def _flows(self) -> Iterator[Flow]:
+    def every_flow(self) -> Iterator[Flow]:
+        """This flow and those inside it, each before its members."""
         yield self
         yield from (member for member in self.walk() if isinstance(member, Flow))
 

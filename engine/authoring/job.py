@@ -216,7 +216,8 @@ class Job(updates.Updatable, PlainData):
         job.function_args, job.function_kwargs = tuple(args), kwargs
         return job
 
-    def _jobs(self) -> Iterator[Job]:
+    def every_job(self) -> Iterator[Job]:
+        """Itself: a job can be updated like a flow of one."""
         yield self
 
     def __getitem__(self, key: Any) -> OutputReference:

@@ -32,7 +32,7 @@ def test_graph_names_and_places_are_the_same() -> None:
     made = translated(flow, Terms())
     assert (made.name, made.uuid, [type(member).__name__ for member in made.jobs]) == ("outer", flow.uuid, ["Job", "Flow"])
     assert (made.jobs[1].name, made.jobs[1].uuid, made.jobs[1].order.value) == ("inner", inner.uuid, "linear")
-    jobs = {job.uuid: job for job in made._jobs()}
+    jobs = {job.uuid: job for job in made.every_job()}
     assert [(jobs[job.uuid].name, jobs[job.uuid].index, jobs[job.uuid].metadata) for job in (one, two, three)] == [
         ("add", 1, {}),
         ("add", 1, {}),
