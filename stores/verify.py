@@ -17,6 +17,7 @@ from typing import NamedTuple
 from towline.engine.errors import CorruptionError
 from towline.engine.states import JobState
 from towline.stores import files, replay, snapshots
+from towline.stores.documents import written
 from towline.stores.fileformat import TAIL, Prover, Sealed, end_bytes, read_footer
 from towline.stores.files import FileRef, reference_in
 from towline.stores.journal import verify as chains
@@ -29,7 +30,6 @@ from towline.stores.store import Store
 STUB_BYTES = range(40, 1024)
 """An output of another length is no stub of a file."""
 BLOBS = "blobs/"
-DOCUMENTS = "documents/"
 _END_BYTES = 64 << 10
 
 
@@ -68,8 +68,8 @@ async def verify_store(store: Store, deep: bool = False) -> Report:
     try:
         wanted = await _of_journal(store, report) if report.ok else {}
         wanted |= await _of_table(store.objects, "", report)
-        for collection in await _collections(store.objects):
-            wanted |= await _of_table(store.objects, collection, report)
+        for collection in await written.collections(store.objects):
+            wanted |= await _of_table(store.objects, f"{written.PREFIX}{collection}/", report)
     except CorruptionError as error:
         report.problems.append(str(error))
         return report
@@ -116,12 +116,6 @@ async def _named_snapshots(objects: Objects, reader: JournalReader, report: Repo
         report.snapshots += 1
 
 
-async def _collections(objects: Objects) -> list[str]:
-    """Where the documents' chains lie (`stores.documents`)."""
-    async with aclosing(_listed(objects, DOCUMENTS)) as found:
-        return sorted({"/".join(key.split("/")[:2]) + "/" async for key, _ in found})
-
-
 async def _of_table(objects: Objects, where: str, report: Report) -> dict[str, Wanted]:
     """The blobs of files, shared files and logs of the job table, if there is one below `where`."""
     from towline.stores.jobstore.chain import Chain, table
@@ -154,7 +148,7 @@ async def _listed(objects: Objects, prefix: str) -> AsyncGenerator[tuple[str, in
 
 async def _are_there(objects: Objects, wanted: Mapping[str, Wanted], report: Report) -> None:
     sizes: dict[str, int] = {}
-    for prefix in {files.PREFIX, BLOBS, DOCUMENTS} if wanted else ():
+    for prefix in {files.PREFIX, BLOBS, written.PREFIX} if wanted else ():
         sizes |= {key: size async for key, size in _listed(objects, prefix) if key in wanted}
     sound = []
     for key, want in sorted(wanted.items()):

@@ -41,7 +41,7 @@ def execute(job: bytes, inputs: dict[str, Any], given: dict[str, list[Document]]
             said = theirs.run(store=view)
     finally:
         CURRENT_JOB.reset()
-    grown = {
+    grown: dict[str, Any] = {
         name: translated(flow, own, inside=hosts)
         for name in ("replace", "detour", "addition")
         if (flow := getattr(said, name)) is not None

@@ -17,6 +17,7 @@ from towline.adapters.jobflow_view import MARK, Document
 from towline.client import LeaderClient
 from towline.control import JobInfo, Run
 from towline.engine.errors import TowlineError
+from towline.stores.documents.saving import BLOB, stubs
 
 logger = logging.getLogger("towline")
 
@@ -79,36 +80,43 @@ class Exporter:
             self._connected = True
         uuids = list({output["document"]["uuid"] for output in outputs})
         there = {(doc["uuid"], doc["index"]): doc for doc in self.jobstore.query({"uuid": {"$in": uuids}}, load=False)}
+        missing = self._missing(list(there.values()))
         plain: list[Document] = []
-        written = 0
+        by_save: dict[str, tuple[dict[str, Any], list[Document]]] = {}
         for output in outputs:
             document, save = output["document"], output["save"]
-            known = there.get((document["uuid"], document["index"]))
-            same = known is not None and known["completed_at"] == document["completed_at"]
-            if not save:
-                plain += [] if same else [document]
-            elif known is None or not same or not self._is_whole(known):
-                self._forget_parts(document)
-                self.jobstore.update(document, key=["uuid", "index"], save=save)
-                written += 1
-        if plain:
-            self.jobstore.update(plain, key=["uuid", "index"], save={})
-        return written + len(plain)
+            key = document["uuid"], document["index"]
+            same = key in there and there[key]["completed_at"] == document["completed_at"]
+            if save and not (same and key not in missing):
+                by_save.setdefault(repr(save), (save, []))[1].append(document)
+            elif not save and not same:
+                plain.append(document)
+        self._forget_parts([document for _, documents in by_save.values() for document in documents])
+        for save, documents in (*by_save.values(), ({}, plain)):
+            if documents:
+                self.jobstore.update(documents, key=["uuid", "index"], save=save)
+        return len(plain) + sum(len(documents) for _, documents in by_save.values())
 
-    def _is_whole(self, document: Document) -> bool:
-        """Are all parts of this document, which were written after it, in the additional stores?"""
-        from jobflow.utils.find import find_key
-        from pydash import get
+    def _missing(self, documents: list[Document]) -> set[tuple[str, int]]:
+        """Those of these documents of which a part, written after them, is not in its additional store. One query a store."""
+        parts: dict[str, dict[str, tuple[str, int]]] = {}
+        for document in documents:
+            for stub in stubs(document.get("output")):
+                parts.setdefault(stub.store, {})[stub.blob] = document["uuid"], document["index"]
+        missing: set[tuple[str, int]] = set()
+        for name, owners in parts.items():
+            asked = self.jobstore.additional_stores[name].query({BLOB: {"$in": list(owners)}}, [BLOB])
+            there = {part[BLOB] for part in asked}
+            missing |= {owner for blob, owner in owners.items() if blob not in there}
+        return missing
 
-        for place in find_key(document, "blob_uuid"):
-            stub = get(document, list(place))
-            if not self.jobstore.additional_stores[stub["store"]].count({"blob_uuid": stub["blob_uuid"]}):
-                return False
-        return True
-
-    def _forget_parts(self, document: Document) -> None:
-        for store in self.jobstore.additional_stores.values():
-            store.remove_docs({"job_uuid": document["uuid"], "job_index": document["index"]})
+    def _forget_parts(self, documents: list[Document]) -> None:
+        by_index: dict[int, list[str]] = {}
+        for document in documents:
+            by_index.setdefault(document["index"], []).append(document["uuid"])
+        for index, uuids in by_index.items():
+            for store in self.jobstore.additional_stores.values():
+                store.remove_docs({"job_index": index, "job_uuid": {"$in": uuids}})
 
 
 def _batches(infos: Iterable[JobInfo]) -> Iterator[list[JobInfo]]:

@@ -116,7 +116,8 @@ def is_stub(value: Any) -> bool:
 
 def stubs(data: Any) -> list[Stub]:
     """The stubs inside a value. No recursion."""
-    known, todo = [], [((), data)]
+    known: list[Stub] = []
+    todo: list[tuple[Path, Any]] = [((), data)]
     while todo:
         path, at = todo.pop()
         if isinstance(at, dict):

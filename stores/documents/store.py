@@ -24,6 +24,8 @@ from towline.stores.documents.verbs import Properties, StoreVerbs
 
 LOADED_TOGETHER = 256
 """Documents whose parts are fetched with one query."""
+REMOVED_TOGETHER = 10_000
+"""Documents whose parts are removed with one query: an additional store looks through all that it has for it."""
 
 
 class JobStore(StoreVerbs):
@@ -215,11 +217,14 @@ class JobStore(StoreVerbs):
     def remove_docs(self, criteria: Mapping[str, Any]) -> None:
         """Remove the documents that are meant, and their parts in the additional stores."""
         stores = list(self.additional_stores.values())
-        if stores:
-            gone = [(document["uuid"], document["index"]) for document in self.query(criteria, ["uuid", "index"], load=False)]
-            for uuid, index in gone:
+        gone: dict[int, list[str]] = {}
+        for document in self.query(criteria, ["uuid", "index"], load=False) if stores else ():
+            gone.setdefault(document["index"], []).append(document["uuid"])
+        for index, uuids in gone.items():
+            for begin in range(0, len(uuids), REMOVED_TOGETHER):
+                together = {"$in": uuids[begin : begin + REMOVED_TOGETHER]}
                 for store in stores:
-                    store.remove_docs({"job_uuid": uuid, "job_index": index})
+                    store.remove_docs({"job_index": index, "job_uuid": together})
         self.docs_store.remove_docs(criteria)
 
     def copy_from(self, place: str | os.PathLike[str]) -> int:

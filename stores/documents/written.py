@@ -35,6 +35,7 @@ from towline.stores.jobstore.state import Job, State
 from towline.stores.jobstore.streams import BlobWriter
 from towline.stores.objects.base import Objects, ObjectsError
 from towline.stores.objects.wrappers import Prefixed
+from towline.stores.store import is_ours
 
 PREFIX = "documents/"
 MAIN = "main"
@@ -185,7 +186,7 @@ class Written:
         return await self._open()
 
     async def gc(self, *, dry_run: bool = True) -> Collected:
-        """Find, and without `dry_run` delete, content that no row names. See `Blobs.gc`."""
+        """Find, and without `dry_run` delete, content that no row names; keys count from the collection. See `Blobs.gc`."""
         _, blobs = await self._open()
         return await blobs.gc(dry_run=dry_run)
 
@@ -296,6 +297,27 @@ class Written:
 
 def _decoded(data: dict[str, bytes]) -> dict[str, Document]:
     return {id: codec.decode(said) for id, said in data.items()}
+
+
+async def collections(objects: Objects) -> list[str]:
+    """The names of the collections that a store has."""
+    found = {meta.key.split("/")[1] async for meta in objects.list(PREFIX) if is_ours(meta.key)}
+    return sorted(found)
+
+
+async def gc(objects: Objects, *, dry_run: bool = True) -> list[str]:
+    """Find, and without `dry_run` delete, what no document of any collection names; the keys in the store. See `Blobs.gc`."""
+    gone = []
+    for name in await collections(objects):
+        collection = Written(objects, name)
+        try:
+            found = await collection.gc(dry_run=dry_run)
+        except NoSuchJobStoreException:
+            continue  # what is left of one that was never begun
+        finally:
+            await collection.close()
+        gone += [f"{PREFIX}{name}/{key}" for key in (*found.orphans, *found.doomed)]
+    return gone
 
 
 def check_collection(name: str) -> str:

@@ -259,6 +259,10 @@ class Counting(MemoryStore):
         self.asked += 1
         return super().query(*args, **kwargs)
 
+    def remove_docs(self, *args, **kwargs):
+        self.asked += 1
+        super().remove_docs(*args, **kwargs)
+
 
 def test_many_references_cost_one_question():
     from towline.engine.authoring.reference import resolve_references
@@ -287,6 +291,17 @@ def test_parts_are_loaded_with_few_questions():
     before = store.additional_stores["data"].asked
     assert sorted(one["output"]["b"] for one in store.query(load=True)) == list(range(150))
     assert store.additional_stores["data"].asked - before < 6
+
+
+def test_parts_are_removed_with_few_questions():
+    store = JobStore(f"memory:{os.urandom(8).hex()}", {"data": Counting("data")})
+    store.connect()
+    store.update([document(str(n), n % 2 + 1, output={"b": n}) for n in range(100)], save={"data": "b"})
+    parts = store.additional_stores["data"]
+    before = parts.asked
+    store.remove_docs({"uuid": {"$ne": "7"}})
+    assert parts.asked - before == 2, "once for each index"
+    assert [part["job_uuid"] for part in parts.query()] == [one["uuid"] for one in store.query()] == ["7"]
 
 
 def test_it_says_what_it_is_made_of():
