@@ -50,6 +50,7 @@ def test_specs_are_found_without_being_built_again(monkeypatch: pytest.MonkeyPat
         lambda made: made.append_name("!", dynamic=False),
         lambda made: setattr(made, "output_schema", Document),
         lambda made: made.add_hosts_uuids("h"),
+        lambda made: setattr(made, "options", model.Options(retries=1)),
     ],
 )
 def test_jobs_that_differ_have_specs_that_differ(change: Any) -> None:
