@@ -26,7 +26,7 @@ from tests.torture.test_every_operation import begun
 from towline.engine.flows import Plan
 from towline.stores.journal import records
 
-EVERY = int(os.environ.get("CRASH_EVERY", "12"))
+EVERY = int(os.environ.get("CRASH_EVERY", "24"))
 
 forks = multiprocessing.get_context("forkserver")
 forks.set_forkserver_preload(["tests.torture.growth"])

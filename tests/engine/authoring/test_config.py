@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from towline.engine import codec
-from towline.engine.authoring.config import DEFAULT_OPTIONS, JobConfig, options_of
+from towline.engine.authoring.config import DEFAULT_OPTIONS, JobConfig, cache_of, options_of
 from towline.engine.authoring.reference import OnMissing
 from towline.engine.errors import UsageError
 
@@ -91,3 +91,8 @@ def test_a_config_is_checked_and_comes_back() -> None:
     for bad in ("yes", 1, None):
         with pytest.raises(ValueError, match=r"must be a bool or the string 'both', got"):
             JobConfig(resolve_references=bad)  # type: ignore[arg-type]  # what is refused
+
+
+def test_a_cache_goes_by_code_or_by_a_version() -> None:
+    given = [None, False, "", True, "v1", 2, 0, "code"]
+    assert [cache_of(value) for value in given] == ["", "", "", "code", "=v1", "=2", "=0", "=code"]
