@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import re
+import subprocess
+import sys
 from enum import Enum
 
 import pytest
@@ -334,6 +336,15 @@ def test_newer_documents_are_found_across_stores(store_dir):
     assert mine.newer_in(source) == mine.newer_in(source, exhaustive=True) == [source.query_one()["uuid"]]
     mine.copy_from(store_dir)
     assert mine.newer_in(source) == mine.newer_in(source, exhaustive=True) == []
+
+
+def test_no_name_of_towline_loads_what_is_jobflows():
+    code = (
+        "import sys, towline\nfor name in towline.__all__: getattr(towline, name)\ntowline.JobStore('memory:x')\n"
+        "print(sorted({'jobflow', 'maggma', 'mongomock_ng', 'monty', 'pymongo'} & {*sys.modules}))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert said.stdout == "[]\n", said.stderr
 
 
 def test_keep_parts_leaves_types_where_nothing_is_saved():
