@@ -15,7 +15,7 @@ from towline.benchmarks import killing
 ORPHAN = """
 import subprocess, sys
 # it waits for nothing that ends with its parent
-child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True)
+child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], stdout=subprocess.DEVNULL, start_new_session=True)
 print(child.pid, flush=True)
 input()
 """
