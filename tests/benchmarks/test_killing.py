@@ -15,7 +15,8 @@ from towline.benchmarks import killing
 ORPHAN = """
 import subprocess, sys
 # it waits for nothing that ends with its parent
-child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], stdout=subprocess.DEVNULL, start_new_session=True)
+waits = [sys.executable, "-c", "import signal; signal.pause()"]
+child = subprocess.Popen(waits, stdout=subprocess.DEVNULL, start_new_session=True)
 print(child.pid, flush=True)
 input()
 """
