@@ -12,11 +12,11 @@ ARGS   ?=
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	"$$p" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 
-.PHONY: help demo test check lint types format bench sim torture crashes requests races files sizes chain clean
+.PHONY: help demo test check lint types format bench sim torture crashes growth requests races files sizes chain authoring real-flow clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.installed-examples  ## the equation of state of seven metals on local Ray, 2 workers
 	$(BIN)/python examples/metals.py --workers 2 $(ARGS)
@@ -57,6 +57,9 @@ torture: $(VENV)/.installed-test  ## kill everything at random moments: make tor
 crashes: $(VENV)/.installed-test  ## a run dies before, inside and after every operation of its store
 	CRASH_EVERY=1 $(BIN)/python -m pytest tests/torture/test_every_operation.py $(ARGS)
 
+growth: $(VENV)/.installed-test  ## a run that grows dies before and after every operation of its store
+	CRASH_EVERY=1 $(BIN)/python -m pytest tests/torture/test_growth.py $(ARGS)
+
 requests: $(VENV)/.installed-test  ## what a run on a bucket costs in requests: make requests ARGS="--jobs 1000000"
 	$(BIN)/python -m towline.benchmarks.requests $(ARGS)
 
@@ -71,6 +74,15 @@ sizes: $(VENV)/.installed-test  ## files of 0 bytes to 10 GB, 100,000 files, lon
 
 chain: $(VENV)/.installed-test  ## a chain of a million jobs: built, run part of the way, killed, restored
 	$(BIN)/python -m towline.benchmarks.chain --jobs $(JOBS) $(ARGS)
+
+authoring: $(VENV)/.installed-test  ## run_locally, building, resolving and importing, side by side with jobflow
+	$(BIN)/python -m towline.benchmarks.authoring $(ARGS)
+
+# quacc wants other releases of some packages than the tests do, so it has an environment of its own.
+REAL_FLOW := build/real-flow
+real-flow:  ## a flow of quacc, as its users run it, killed in the middle and resumed
+	@$(MAKE) --no-print-directory VENV=$(REAL_FLOW) $(REAL_FLOW)/.installed-real-flow
+	$(REAL_FLOW)/bin/python -m tests.driver.adapters.real_flow $(ARGS)
 
 clean:  ## throw away environment and caches; stores of runs stay
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -42,7 +42,7 @@ class Reader(Protocol):
         ...
 
 
-QUESTIONS = frozenset({"status", "jobs", "output", "logs"})
+QUESTIONS = frozenset({"status", "jobs", "output", "completed", "logs", "cached", "states"})
 
 
 async def answer(core: LeaderCore, reader: Reader, verb: str, payload: Any) -> Any:
@@ -58,8 +58,14 @@ async def answer(core: LeaderCore, reader: Reader, verb: str, payload: Any) -> A
             return await jobs(core, reader, states_of(payload["states"]), int(payload["limit"]), flow_in(payload))
         case "output":
             return await output(core, reader, await find(core, payload))
+        case "completed":
+            return await completed(core, reader, flow_in(payload))
         case "logs":
             return await logs(core, reader, await find(core, payload))
+        case "states":
+            return states(core, payload["uuids"])
+        case "cached":
+            return await cached_as(core, reader, await find(core, payload))
     raise UsageError(f"{verb!r} is not a question that a run answers")
 
 
@@ -180,6 +186,19 @@ async def output(core: LeaderCore, reader: Reader, row: int) -> bytes | None:
     return await reader.read(place)
 
 
+async def completed(core: LeaderCore, reader: Reader, flow: str = "") -> list[tuple[str, int, bytes]]:
+    """uuid, index and output (codec bytes) of each job that has completed, of all or of one submission, by row."""
+    graph = core.ledger.graph
+    found: list[tuple[str, int, bytes]] = []
+    async for row in _rows_in(core.ledger, [JobState.COMPLETED], flow):
+        place = graph.output(row)
+        if place is not None:
+            found.append((graph.uuid(row), graph.index[row], await reader.read(place)))
+        if len(found) % PUT_TOGETHER == 0:
+            await asyncio.sleep(0)
+    return found
+
+
 async def logs(core: LeaderCore, reader: Reader, row: int) -> dict[str, bytes]:
     """What all attempts of a job wrote, in order, a line between the attempts."""
     out: list[bytes] = []
@@ -194,6 +213,31 @@ async def logs(core: LeaderCore, reader: Reader, row: int) -> dict[str, bytes]:
                         parts += [b"--- next attempt ---\n"] if parts else []
                         parts.append(text)
     return {"stdout": b"".join(out), "stderr": b"".join(err)}
+
+
+def states(core: LeaderCore, uuids: list[str]) -> list[list[Any] | None]:
+    """[state, index] of the newest job of each uuid, None where there is none."""
+    graph = core.ledger.graph
+    rows = [graph.find(str(uuid)) for uuid in uuids]
+    return [None if row == NIL else [JobState(graph.state[row]).label, graph.index[row]] for row in rows]
+
+
+async def filed(core: LeaderCore, reader: Reader, payload: Any) -> dict[str, Any] | None:
+    """Row and output that are filed under a key, or None. The reader waits until they are committed (R5)."""
+    row = core.ledger.filed.get(payload["key"], NIL)
+    data = None if row == NIL else await output(core, reader, row)
+    return None if data is None else {"row": row, "output": data}
+
+
+async def cached_as(core: LeaderCore, reader: Reader, row: int) -> dict[str, Any] | None:
+    """Under what a job's outcome is filed, in its parts, and whose outcome it is; None if it is not filed."""
+    place = core.ledger.graph.output(row)
+    record = None if place is None else model.decode_record(await reader.payload(place.seq))
+    cached = record.ending.cached if isinstance(record, model.Ended) else None
+    if cached is None:
+        return None
+    reused = "" if cached.reused == NIL else core.ledger.graph.uuid(cached.reused)
+    return {"key": cached.key, "function": cached.function, "arguments": dict(cached.arguments), "reused": reused}
 
 
 async def jobs(core: LeaderCore, reader: Reader, states: list[JobState], limit: int, flow: str = "") -> list[dict[str, Any]]:

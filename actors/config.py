@@ -22,6 +22,8 @@ class LeaderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A commit is put off by at most so many milliseconds to gather more, where commits are slow and nobody waits for one."""
     grace_s: float = 3600.0
     """Journal segments that a snapshot covers are kept at least this long (R4)."""
+    documents: bytes = b""
+    """cloudpickle of the JobStore in whose additional stores jobs lay parts of their outputs; empty: they lay none aside."""
     allow_pickle: bool = True
     """May values and functions travel as pickles?"""
     exit_when_idle_s: float = 30.0

@@ -147,7 +147,7 @@ class LocalClient:
 class LocalLeader:
     """A leader and one worker in this process."""
 
-    def __init__(self, store_url: str, *, create: bool, takeover: bool, config: LeaderConfig) -> None:
+    def __init__(self, store_url: str, *, create: bool, takeover: bool, config: LeaderConfig, documents: Any = None) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="towline-leader", daemon=True)
         self._thread.start()
@@ -188,7 +188,7 @@ class LocalLeader:
         self._worker = Worker(
             identity,
             connect,
-            lambda worker: make_runner(worker, self._service.store.url, config.allow_pickle),
+            lambda worker: make_runner(worker, self._service.store.url, config.allow_pickle, documents),
             self._guard,
             TeeCapture(),
             self._refused,
@@ -220,10 +220,15 @@ class LocalLeader:
         *,
         around: Callable[[str, str, int], AbstractContextManager[None]] | None = None,
         raise_immediately: bool = False,
+        responded: Callable[[str, int, Any], None] | None = None,
+        shown: Any = None,
+        idle_ends: bool = True,
     ) -> None:
-        """Run jobs in this thread until nothing is left to run, or the leader is over.
+        """Run jobs in this thread until nothing is left to run (unless that is not to end it), or the leader is over.
 
-        `around(name, uuid, index)` gives what each body runs inside; `raise_immediately` lets the first exception out.
+        `around(name, uuid, index)` gives what each body runs inside; `raise_immediately` lets the first exception out;
+        `responded(uuid, index, response)` is told of each Response that is more than a plain value; `shown` is the store that
+        CURRENT_JOB exposes.
 
         Raises:
             TowlineError: the store failed or another leader took it.
@@ -231,13 +236,14 @@ class LocalLeader:
         worker = self._worker
         assert worker is not None
         worker.around, worker.raise_errors = around, raise_immediately
+        worker.runner.responded, worker.runner.shown = responded, shown
         with self._state:
             if self._closed:
                 return
             self._busy = True
             self._free.clear()
         self._idle = False
-        watching = asyncio.run_coroutine_threadsafe(self._watch(), self._loop)
+        watching = asyncio.run_coroutine_threadsafe(self._watch(idle_ends), self._loop)
         try:
             worker.run(lambda: self._idle)
         finally:
@@ -251,10 +257,12 @@ class LocalLeader:
         if self._service.performer.failure is not None:
             raise self._service.performer.failure
 
-    async def _watch(self) -> None:
+    async def _watch(self, idle_ends: bool) -> None:
         """Wake the caller's thread when the run is idle, or over."""
         performer = self._service.performer
         try:
+            if not idle_ends:
+                await performer.finished.wait()
             with contextlib.suppress(TowlineError):  # the caller's thread raises what the leader failed of
                 while not await performer.idle(3600.0):
                     pass
@@ -316,10 +324,13 @@ def start(
     takeover: bool = False,
     create: bool = False,
     config: LeaderConfig | None = None,
+    documents: Any = None,
 ) -> LocalLeader:
     """Claim a store and lead it from this process; `workers` is accepted for symmetry (the caller's thread is the only one).
+
+    `documents` is the JobStore in whose additional stores jobs lay parts of their outputs, if there is one.
 
     Raises:
         StoreMissing, StoreForeign, StoreNewer, StoreLocked: one sentence each; nothing was changed.
     """
-    return LocalLeader(store_url, create=create, takeover=takeover, config=config or LeaderConfig())
+    return LocalLeader(store_url, create=create, takeover=takeover, config=config or LeaderConfig(), documents=documents)

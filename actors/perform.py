@@ -80,6 +80,8 @@ class Performer:
         self._timer: Timer | None = None
         self._timer_at = float("inf")
         self._idle = asyncio.Event()
+        self._moved = asyncio.Event()
+        """Set by the next commit, and then another one."""
         self._task: asyncio.Task[None] | None = None
         self.commits = 0
         self.committed_bytes = 0
@@ -208,6 +210,8 @@ class Performer:
                 self._pressing -= _presses(effect)
                 self._deliver(effect)
             self.feed(ev.Committed(self._committed, started))
+            self._moved.set()
+            self._moved = asyncio.Event()
 
     async def _gather(self) -> None:
         """Until the window is over, or somebody presses."""
@@ -243,6 +247,7 @@ class Performer:
         self.failure = error
         self.finished.set()
         self._idle.set()
+        self._moved.set()
         self._hurry.set()
         self._waiting.clear()
         if self._timer is not None:
@@ -297,6 +302,16 @@ class Performer:
             self._hold_back(fx.Tell(token, True, None))
             self._hurry.set()
             await future
+
+    async def moved(self, timeout_s: float) -> bool:
+        """Wait for the next commit; False after `timeout_s`. Raises as `refuse_if_over` does."""
+        self.refuse_if_over()
+        try:
+            await asyncio.wait_for(self._moved.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        self.refuse_if_over()
+        return True
 
     async def idle(self, timeout_s: float) -> bool:
         """Wait until nothing is left to run and that is durable; False after `timeout_s`."""

@@ -104,6 +104,17 @@ class SupervisorGuard:
         return not poll.poll(1000 * wait_s)
 
 
+def _documents_of(config: LeaderConfig) -> Any:
+    """The JobStore of the run, connected, if it has one."""
+    if not config.documents:
+        return None
+    import cloudpickle
+
+    documents = cloudpickle.loads(config.documents)
+    documents.connect()
+    return documents
+
+
 @ray.remote
 class RayWorker:
     """Stateless: whatever it knows came with a lease."""
@@ -125,7 +136,7 @@ class RayWorker:
         self._worker = Worker(
             identity,
             self._connect,
-            lambda owner: make_runner(owner, store_url, config.allow_pickle),
+            lambda owner: make_runner(owner, store_url, config.allow_pickle, _documents_of(config)),
             self._guard,
             FileCapture(),
             self._die,

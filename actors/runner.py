@@ -34,7 +34,15 @@ class Contents:
         return store_output(self._files, content, uuid, attempt)
 
 
-def make_runner(worker: Worker, store_url: str, allow_pickle: bool) -> Executor:
-    """The Executor of a worker on this store."""
+def make_runner(worker: Worker, store_url: str, allow_pickle: bool, documents: Any = None) -> Executor:
+    """The Executor of a worker on this store. `documents`: the JobStore of the run, if it was given one."""
     contents = Contents(store_url)
-    return Executor(worker.fetch, contents.load, contents.store, allow_pickle)
+
+    def of_the_run() -> Any:
+        from towline.stores.documents.store import JobStore
+
+        return JobStore(store_url)
+
+    executor = Executor(worker.fetch, contents.load, contents.store, allow_pickle, of_the_run, filed=worker.filed)
+    executor.documents = documents
+    return executor

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import uuid
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from towline.actors import answers, endpoint, stream
+from towline.actors import answers, endpoint, news, stream
 from towline.actors.clock import SystemClock
 from towline.actors.config import LeaderConfig
 from towline.actors.identity import host_id, kill, open_pidfd, start_time
@@ -28,6 +29,7 @@ from towline.engine import events as ev
 from towline.engine import model
 from towline.engine.core import LeaderCore
 from towline.engine.errors import FencedError, TowlineError, UsageError
+from towline.engine.graph import NIL
 from towline.stores import replay
 from towline.stores.journal.reader import JournalReader
 from towline.stores.journal.writer import JournalWriter
@@ -61,8 +63,9 @@ class Link(Protocol):
     def close(self) -> None: ...
 
 
+@functools.cache
 def towline_version() -> str:
-    """The installed version."""
+    """The installed version; looked up once, because that reads and parses a file."""
     try:
         return version("towline")
     except PackageNotFoundError:
@@ -427,7 +430,14 @@ class LeaderService:
             case "read":
                 assert self._writer is not None
                 await performer.barrier()
-                return await self._writer.reader.read(model.Location(*payload))
+                return [await self._writer.reader.read(model.Location(*place)) for place in payload]
+            case "stop":
+                return await self._stop([str(uuid) for uuid in payload["uuids"]])
+            case "outcomes":
+                return await self._outcomes(int(payload["after"]), float(payload["timeout_s"]))
+            case "filed":
+                assert self._writer is not None
+                return await answers.filed(self.core, _Committed(performer, self._writer), payload)
         if verb not in answers.QUESTIONS:
             raise UsageError(f"the leader knows no verb {verb!r}")
         assert self._writer is not None
@@ -439,6 +449,26 @@ class LeaderService:
         value = await answers.answer(self.core, _Committed(performer, self._writer), verb, payload)
         await performer.barrier()  # the core may have gone on while this was put together (R5)
         return value
+
+    async def _stop(self, uuids: list[str]) -> dict[str, list[str]]:
+        """Stop those of these jobs that nobody runs."""
+        graph = self.core.ledger.graph
+        rows = [row for row in map(graph.find, uuids) if row != NIL]
+        said: Any = await self.performer.told(lambda token: ev.Steer(token, "stop", rows))
+        return {"stopped": [graph.uuid(row) for row in said["stopped"]]}
+
+    async def _outcomes(self, after: int, timeout_s: float) -> dict[str, Any]:
+        """What has ended from record `after` on, as soon as anything has (`actors.news`); a negative one asks where to begin."""
+        assert self._writer is not None
+        until = self.clock.now().mono + timeout_s
+        found = news.News(max(after, 0), [], False)
+        while after >= 0 and not (found.ended or found.look):
+            found = await news.since(self.core.ledger.graph, self._writer.reader, found.next, self._writer.next_seq)
+            left_s = until - self.clock.now().mono
+            idle = not (found.ended or found.look) and found.next >= self._writer.next_seq
+            if idle and (left_s <= 0 or not await self.performer.moved(left_s)):
+                break
+        return found._asdict() if after >= 0 else {"next": self._writer.next_seq, "ended": [], "look": False}
 
 
 class _Committed:

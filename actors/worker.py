@@ -11,7 +11,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -33,6 +33,12 @@ logger = logging.getLogger("towline")
 ASK_S = 300.0
 """Longest wait for a value that the leader reads from the store."""
 
+READ_TOGETHER = 1000
+"""Inputs that the leader is asked for at once: other frames have their turn between two such answers."""
+
+READ_BYTES = 8 << 20
+"""Nor does an answer hold more than this, unless a single input does."""
+
 RECONNECT_S = 0.05
 """First pause between two attempts to reach a leader; doubles up to a second."""
 
@@ -53,6 +59,9 @@ class Outcome(Protocol):
         """The exception behind `failure`, where there is one."""
         ...
 
+    @property
+    def cached(self) -> model.Cached | None: ...
+
 
 class Runner(Protocol):
     """Runs bodies (`actors.execute.python.Executor`)."""
@@ -66,6 +75,11 @@ class Runner(Protocol):
     def rest(self) -> None:
         """The calling thread runs no jobs for now."""
         ...
+
+    responded: Callable[[str, int, Any], None] | None
+    """Told uuid, index and Response of each job that says more than a plain value."""
+    shown: Any
+    """The store that CURRENT_JOB exposes, if one was given."""
 
 
 class Line(Protocol):
@@ -135,7 +149,7 @@ class Worker:
         self.raise_errors = False
         """Let the first exception of a body out of `run`."""
         self._touched = 0.0
-        self._runner = make_runner(self)
+        self.runner = make_runner(self)
         self._keeper = threading.Thread(target=self._keep, name="towline-line", daemon=True)
 
     # ------------------------------------------------------------------------------------------------- running jobs
@@ -150,7 +164,7 @@ class Worker:
             while (todo := self._next(until)) is not None:
                 self._run(todo)
         finally:
-            self._runner.rest()
+            self.runner.rest()
 
     def _next(self, until: Callable[[], bool]) -> Todo | None:
         with self._lock:
@@ -168,7 +182,7 @@ class Worker:
                     return None
                 self._news.wait(1.0)
         if specs or functions:
-            self._runner.add_specs(specs, functions)
+            self.runner.add_specs(specs, functions)
         return todo
 
     def wake(self) -> None:
@@ -181,15 +195,15 @@ class Worker:
         began, at = time.time(), time.perf_counter()
         self._capture.begin()
         try:
-            inputs = [self._input(given, value) for given, value in zip(job.inputs, todo.inputs, strict=True)]
+            inputs = self._inputs(job.inputs, todo.inputs)
             with self._surroundings(job):
-                outcome = self._runner.run(job, inputs, (todo.epoch, job.counter))
+                outcome = self.runner.run(job, inputs, (todo.epoch, job.counter))
             error = outcome.error
             failure, growth, stored = outcome.failure, outcome.growth, outcome.stored_data
-            output = outcome.output
+            output, cached = outcome.output, outcome.cached
         except TowlineError as fault:
             failure = model.Failure(_kind_of(fault), f"{type(fault).__name__}: {fault}")
-            growth, stored, output, error = None, b"", b"", fault
+            growth, stored, output, error, cached = None, b"", b"", fault, None
         finally:
             said = self._capture.end()
         elapsed = time.perf_counter() - at
@@ -197,10 +211,10 @@ class Worker:
         with self._lock:
             if said is not None:
                 frames += self.core.log(model.Log(job.row, job.counter, said.stdout, said.stderr), todo.epoch, boottime())
-            if failure is None and growth is None and not stored:
+            if failure is None and growth is None and not stored and cached is None:
                 frames += self.core.completed(job, output, began, elapsed, boottime())
             else:
-                ending = model.Ending(job.row, job.counter, output, failure, growth, stored, began, elapsed)
+                ending = model.Ending(job.row, job.counter, output, failure, growth, stored, began, elapsed, cached)
                 frames += self.core.ended(job, ending, boottime())
             self._send(frames)
         if self.raise_errors and error is not None:
@@ -209,15 +223,20 @@ class Worker:
     def _surroundings(self, job: model.LeasedJob) -> AbstractContextManager[None]:
         if self.around is None:
             return nullcontext()
-        return self.around(self._runner.name_of(job.spec), unpack_uuid(job.uuid), job.index)
+        return self.around(self.runner.name_of(job.spec), unpack_uuid(job.uuid), job.index)
 
-    def _input(self, given: model.Input, value: bytes | model.Input | None) -> bytes | model.Input:
-        if value is not None:
-            return value
-        if given.place is None:
-            raise TowlineError(f"the input from row {given.row} was not handed over")
-        read: bytes = self.ask("read", list(given.place))
-        return read
+    def _inputs(self, given: Sequence[model.Input], values: Sequence[bytes | model.Input | None]) -> list[bytes | model.Input]:
+        """All inputs of a job: those that the lease did not bring are asked for together, not one by one."""
+        away = [one for one, value in zip(given, values, strict=True) if value is None]
+        if not away:
+            return [value for value in values if value is not None]
+        places: list[model.Location] = []
+        for one in away:
+            if one.place is None:
+                raise TowlineError(f"the input from row {one.row} was not handed over")
+            places.append(model.Location(*one.place))
+        read = (data for some in batches(places) for data in self.ask("read", some))
+        return [next(read) if value is None else value for value in values]
 
     # ------------------------------------------------------------------------------------------------- asking
 
@@ -228,6 +247,14 @@ class Worker:
             self._send(self.core.flush(boottime()))
         value: bytes | None = self.ask("output", {"uuid": uuid, "index": index})
         return value
+
+    def filed(self, key: bytes) -> tuple[int, bytes] | None:
+        """Row and output of the committed outcome that is filed under this key (`model.Cached`)."""
+        with self._lock:
+            # it may be that of an earlier job of this rope
+            self._send(self.core.flush(boottime()))
+        found = self.ask("filed", {"key": key})
+        return None if found is None else (found["row"], found["output"])
 
     def ask(self, verb: str, payload: Any) -> Any:
         """Ask the leader and wait; asks again after a broken stream. Never before the leader has what was handed in before.
@@ -388,3 +415,17 @@ def _kind_of(fault: TowlineError) -> FailureKind:
     if isinstance(fault, ObjectsError) and not isinstance(fault, NotFound):
         return FailureKind.UPLOAD
     return FailureKind.UNRESOLVED_REFERENCE
+
+
+def batches(places: Sequence[model.Location]) -> Iterator[list[model.Location]]:
+    """These places in their order, in lists that are short enough for one question."""
+    batch: list[model.Location] = []
+    size = 0
+    for place in places:
+        if batch and (len(batch) == READ_TOGETHER or size + place.length > READ_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(place)
+        size += place.length
+    if batch:
+        yield batch

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from towline import client as lines
-from towline import job, session, waiting
+from towline import job, orders, session, waiting
 from towline.benchmarks.peers.ray_tasks import local_ray
 from towline.benchmarks.shapes import chain, level
 from towline.engine.authoring.flow import Flow
@@ -61,7 +61,7 @@ class Voice:
         os.write(self._line, msgspec.json.encode({"step": step, **facts}) + b"\n")
 
 
-def lead(order: session.Order, voice: Voice, began: float) -> tuple[Any, lines.Line]:
+def lead(order: orders.Order, voice: Voice, began: float) -> tuple[Any, lines.Line]:
     """Start the leader, tell how long its first answer took, and wait for a worker."""
     leader = session.start(order)
     client = lines.Line(leader.client)
@@ -84,7 +84,7 @@ def finish(leader: Any, client: lines.Line, local: bool) -> None:
         leader.run_jobs_until_idle()
 
 
-def drive(order: session.Order, voice: Voice) -> None:
+def drive(order: orders.Order, voice: Voice) -> None:
     """All steps."""
     began = time.perf_counter()
     leader, client = lead(order, voice, began)
@@ -115,7 +115,7 @@ def main() -> None:
         jobs = jobs_of(given.jobs, given.gate)
         flow = Flow(jobs, name=f"chain-{given.jobs}")
         voice.tell("built", s=time.perf_counter() - began, last=jobs[-1].uuid)
-    order = session.Order(store=given.store, create=not given.resume, flow=flow, local=given.local)
+    order = orders.Order(store=given.store, create=not given.resume, flow=flow, local=given.local)
     if given.local:
         drive(order, voice)
         return

@@ -24,8 +24,8 @@ def page(report: Report) -> str:
     """The whole page."""
     parts = [
         "# Benchmarks",
-        "Written by `make bench ARGS=--publish` and `make chain ARGS=--publish` from `benchmarks/baseline.json`, which holds "
-        "every repetition. Do not edit.",
+        "Written by `make bench`, `make chain` and `make authoring`, each with `ARGS=--publish`, from "
+        "`benchmarks/baseline.json`, which holds every repetition. Do not edit.",
     ]
     if report.results:
         parts += [
@@ -38,6 +38,19 @@ def page(report: Report) -> str:
             "counts; absolute figures are those of this machine.",
             tables.machine_line(report.machine),
             _table([tables.HEADER, *tables.rows(report)], tables.NUMERIC),
+        ]
+    if report.authoring is not None:
+        parts += [
+            "## Authoring, beside jobflow",
+            f"`make authoring`: median of {report.authoring.repeats} repetitions, in turns in one session "
+            "(`benchmarks/authoring.py`, `benchmarks/peers/locally.py`). `run`: from the call of `run_locally` to its return, "
+            "log off; towline's store is a directory on disk and every outcome is fsynced before a caller is told, jobflow's is "
+            "in memory: maggma's MemoryStore, its default, or two dicts, the quickest there can be. `build`: the jobs and the "
+            "flow around them. `resolve`: one job that takes so many outputs, from `run_locally` to its return, in a store that "
+            "holds them. `import`: a fresh interpreter from its start to its end; `-c pass` is one that imports nothing, `API` "
+            "is the import of Flow, Response, job and run_locally by name. All outputs were compared with the right ones.",
+            tables.machine_line(report.authoring.machine),
+            _table([tables.LOCAL_HEADER, *tables.local_rows(report.authoring)], tables.LOCAL_NUMERIC),
         ]
     if report.chain is not None:
         parts += [
@@ -60,10 +73,8 @@ def publish(report: Report, baseline: Path = BASELINE, target: Path = PAGE) -> N
     """Take what this report holds into the baseline (what it lacks stays as it was) and write the page."""
     if baseline.exists():
         before = load(baseline)
-        if not report.results:
-            report = msgspec.structs.replace(before, chain=report.chain)
-        elif report.chain is None:
-            report = msgspec.structs.replace(report, chain=before.chain)
+        chain, authoring = report.chain or before.chain, report.authoring or before.authoring
+        report = msgspec.structs.replace(report if report.results else before, chain=chain, authoring=authoring)
     save(report, baseline)
     target.write_text(page(report))
 

@@ -17,6 +17,20 @@ BARS = {"flat": 3.0, "chain": 1.0}
 
 AIMS = {"flat": 20.0, "chain": 15.0}
 
+LOCAL = "jobflow"
+"""The peer that authoring is divided by: with its own default store."""
+
+QUICK = f"{LOCAL}, O(1) store"
+"""The same with the quickest store there can be."""
+
+LOCAL_BARS = {"run wide": 5.0, "run chain": 5.0, "build": 2.0}
+"""What towline has to reach at these works, as a multiple of jobflow's rate."""
+
+LOCAL_AIMS = {"run wide": 20.0, "run chain": 20.0}
+
+LOCAL_MOST_S = {("resolve", 10_000): 1.0, ("import", 1): 0.3}
+"""The longest that towline may take, by work and size."""
+
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """One peer on one shape, all repetitions in the order in which they were made."""
@@ -92,14 +106,44 @@ class ChainMeasured(msgspec.Struct, frozen=True, kw_only=True):
         return (self.leader_bytes - self.leader_empty_bytes) / self.jobs
 
 
+class Authoring(msgspec.Struct, frozen=True, kw_only=True):
+    """What `towline.benchmarks.authoring` found: works of one process, towline's and jobflow's, with jobflow's own stores."""
+
+    machine: Machine
+    repeats: int
+    results: list[Measured]
+
+    def of(self, work: str, jobs: int, peer: str) -> Measured | None:
+        """What was measured of a peer at a work of this size."""
+        return next((m for m in self.results if (m.shape, m.jobs, m.peer) == (work, jobs, peer)), None)
+
+    def ratio(self, measured: Measured, to: str = LOCAL) -> float | None:
+        """Its rate as a multiple of another peer's at the same work and size; None where that one was not measured."""
+        base = self.of(measured.shape, measured.jobs, to)
+        return None if base is None else measured.rate / base.rate
+
+    def missed(self) -> list[str]:
+        """A sentence for each bar that was not reached."""
+        sentences = []
+        for measured in (m for m in self.results if m.peer == "towline"):
+            ratio, bar = self.ratio(measured), LOCAL_BARS.get(measured.shape)
+            if bar is not None and ratio is not None and ratio < bar:
+                sentences.append(f"{measured.shape}: {ratio:.1f} x {LOCAL}, the bar is {bar:g} x")
+            most_s = LOCAL_MOST_S.get((measured.shape, measured.jobs))
+            if most_s is not None and median(measured.run_s) > most_s:
+                sentences.append(f"{measured.shape}: {median(measured.run_s):.2f} s for {measured.jobs}, the bar is {most_s:g} s")
+        return sentences
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """One session of measuring. In the baseline, `machine` is that of `results`; the chain has its own."""
+    """One session of measuring. In the baseline, `machine` is that of `results`; the other parts have their own."""
 
     format: int = 1
     machine: Machine
     repeats: int
     results: list[Measured] = []
     chain: ChainMeasured | None = None
+    authoring: Authoring | None = None
 
     def of(self, shape: str, peer: str) -> Measured | None:
         """What was measured of a peer on a shape."""

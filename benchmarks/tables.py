@@ -7,7 +7,19 @@ from statistics import median
 from typing import Any
 
 from towline.benchmarks.machine import Machine
-from towline.benchmarks.report import AIMS, BARS, BASELINE, ChainMeasured, Measured, Report
+from towline.benchmarks.report import (
+    AIMS,
+    BARS,
+    BASELINE,
+    LOCAL_AIMS,
+    LOCAL_BARS,
+    LOCAL_MOST_S,
+    QUICK,
+    Authoring,
+    ChainMeasured,
+    Measured,
+    Report,
+)
 
 HEADER = (
     "shape", "jobs", "engine", "durability", "seconds", "min to max", "jobs/s", "x Ray", "building, s", "x Ray with it",
@@ -17,6 +29,13 @@ HEADER = (
 
 NUMERIC = frozenset({1, 4, 5, 6, 7, 8, 9, 10})
 """Columns that stand flush right."""
+
+LOCAL_HEADER = (
+    "work", "size", "by", "durability", "seconds", "min to max", "a second", "x jobflow", "x O(1)", "bar, aim",
+)  # fmt: skip
+"""Of the authoring works: rates as multiples of jobflow's, with its own default store and with one that answers in O(1)."""
+
+LOCAL_NUMERIC = frozenset({1, 4, 5, 6, 7, 8, 9})
 
 WIDTH = 150
 """Columns of a terminal that is none (a pipe, a log)."""
@@ -51,6 +70,31 @@ def times(ratio: float | None) -> str:
 def rows(report: Report) -> list[tuple[str, ...]]:
     """All lines, in the order of measurement."""
     return [row(report, measured) for measured in report.results]
+
+
+def local_row(authoring: Authoring, measured: Measured) -> tuple[str, ...]:
+    """One line of the authoring works."""
+    seconds = measured.run_s
+    most_s = LOCAL_MOST_S.get((measured.shape, measured.jobs))
+    bars = [table[measured.shape] for table in (LOCAL_BARS, LOCAL_AIMS) if measured.shape in table]
+    bar = f"{most_s:g} s" if most_s is not None else ", ".join(f"{bar:g}" for bar in bars)
+    return (
+        measured.shape,
+        f"{measured.jobs:,}",
+        measured.peer,
+        measured.durability,
+        f"{median(seconds):.3f}",
+        f"{min(seconds):.3f} to {max(seconds):.3f}",
+        f"{measured.rate:,.0f}" if measured.jobs > 1 else "",
+        times(authoring.ratio(measured)),
+        times(authoring.ratio(measured, QUICK)),
+        bar if measured.peer == "towline" else "",
+    )
+
+
+def local_rows(authoring: Authoring) -> list[tuple[str, ...]]:
+    """All lines, in the order of measurement."""
+    return [local_row(authoring, measured) for measured in authoring.results]
 
 
 def chain_rows(chain: ChainMeasured) -> list[tuple[str, str]]:
@@ -90,14 +134,20 @@ def show(report: Report) -> None:
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    if report.results:
-        table: Any = Table(title=f"median of {report.repeats}, peers interleaved")
-        for number, name in enumerate(HEADER):
-            table.add_column(name, justify="right" if number in NUMERIC else "left", no_wrap=number != 3)
-        for line in rows(report):
+
+    def lines(here: Machine, repeats: int, header: tuple[str, ...], numeric: frozenset[int], body: list[tuple[str, ...]]) -> None:
+        table: Any = Table(title=f"median of {repeats}, peers interleaved")
+        for number, name in enumerate(header):
+            table.add_column(name, justify="right" if number in numeric else "left", no_wrap=number != 3)
+        for line in body:
             table.add_row(*line)
         console.print(table)
-        console.print(machine_line(report.machine), soft_wrap=True, highlight=False)
+        console.print(machine_line(here), soft_wrap=True, highlight=False)
+
+    if report.results:
+        lines(report.machine, report.repeats, HEADER, NUMERIC, rows(report))
+    if report.authoring is not None:
+        lines(report.authoring.machine, report.authoring.repeats, LOCAL_HEADER, LOCAL_NUMERIC, local_rows(report.authoring))
     if report.chain is not None:
         facts: Any = Table(title="a long chain, killed half way", show_header=False)
         facts.add_column()

@@ -176,6 +176,10 @@ class Run:
             raise UsageError(f"job {uuid_of(job)} has no output in {self._store}: it has not completed (the run is {self.state})")
         return self._read(data, getattr(job, "attributes", ()), (uuid_of(job),))
 
+    def value_of(self, uuid: str, data: bytes) -> Any:
+        """The value of a job's output that was told as bytes; references inside are resolved as by `output`."""
+        return self._read(data, (), (uuid,))
+
     def _read(self, data: bytes, path: Any, inside: tuple[str, ...]) -> Any:
         """What lies at this path of an output; `inside` are the jobs whose outputs are being read, outermost first."""
         from towline.engine import codec

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-READS = frozenset({"status", "jobs", "output", "logs"})
+READS = frozenset({"status", "jobs", "output", "completed", "logs", "cached", "states"})
 """Verbs that need no leader."""
 
 INTERRUPTED = "interrupted"

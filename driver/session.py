@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack
 
 import msgspec
 
 from towline import client as lines
-from towline import offline, places, settings, waiting
+from towline import offline, settings, waiting
 from towline import progress as shows
-from towline.client import Line, Status
+from towline.client import LeaderClient, Line, Status
 from towline.control import Leader, Run
-from towline.engine.errors import RunFailed, UsageError
+from towline.engine.errors import RunFailed, SubmissionError, UsageError
+from towline.orders import Order, RunOptions, order_of, order_to_resume
 
 if TYPE_CHECKING:
     from towline.engine.authoring.flow import Flow
@@ -34,52 +36,11 @@ T = TypeVar("T")
 SHOWN_FAILURES = 5
 """Failures that a RunFailed tells in full."""
 
-launches = 0
-"""Runs that this process has started or tried to resume; `towline run` asks whether a script did."""
-
-
-class RunOptions(TypedDict, total=False):
-    """The keywords of `run`."""
-
-    store: str | os.PathLike[str] | None
-    workers: int | None
-    address: str | None
-    name: str | None
-    progress: bool
-    raise_on_failure: bool
-    timeout_s: float | None
-    local: bool
-    takeover: bool
-
 
 class _Local(Leader, Protocol):
     """A leader whose jobs are run by whoever calls it."""
 
     def run_jobs_until_idle(self, **options: Any) -> None: ...
-
-
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """A run to make: arguments and settings, sorted out."""
-
-    store: str
-    create: bool
-    flow: Any = None
-    """The Flow to hand in; None: go on with what the store holds."""
-    workers: int | None = None
-    address: str | None = None
-    local: bool = False
-    takeover: bool = False
-    detached: bool = False
-    progress: bool = True
-    raise_on_failure: bool = True
-    timeout_s: float | None = None
-    local_options: dict[str, Any] = {}
-    """Passed on to `run_jobs_until_idle`."""
-
-    @property
-    def scope(self) -> dict[str, str]:
-        """What limits a question to the flow that is handed in."""
-        return {} if self.flow is None else {"flow": self.flow.uuid}
 
 
 # ------------------------------------------------------------------------------------------------------ public verbs
@@ -97,10 +58,12 @@ def run(
     timeout_s: float | None = None,
     local: bool = False,
     takeover: bool = False,
+    compat: str | None = None,
 ) -> Run:
     """Run a Flow, a Job or a list of jobs to its end and return the Run.
 
-    store             path or URL; None: `.towline/<name>`, or `.towline/<name>-<time>` if that holds another flow.
+    store             path or URL; None: `.towline/<name>`, or `.towline/<name>-<time>` if that holds another flow. Or a
+                      JobStore: `towline.documents` says what follows from that.
                       A named store that exists gets the flow added; one that holds this flow is refused (`resume`
                       goes on with it).
     workers           worker processes; None: one a core.
@@ -111,12 +74,13 @@ def run(
     timeout_s         close the run cleanly and raise TimeoutError after so many seconds.
     local             run the jobs in this process, without Ray; same store, same `resume`.
     takeover          take the store from a leader that still lives.
+    compat            "jobflow": jobs are handed their arguments as jobflow hands them over, through JSON.
 
     What is not given comes from TOWLINE_STORE, TOWLINE_WORKERS and so on. Ctrl-C ends cleanly; `resume` goes on.
     """
     options = RunOptions(
         store=store, workers=workers, address=address, name=name, progress=progress, raise_on_failure=raise_on_failure,
-        timeout_s=timeout_s, local=local, takeover=takeover,
+        timeout_s=timeout_s, local=local, takeover=takeover, compat=compat,
     )  # fmt: skip
     return blocking(lambda stop: drive(order_of(flow, options), stop))
 
@@ -145,13 +109,14 @@ def submit(
     name: str | None = None,
     local: bool = False,
     takeover: bool = False,
+    compat: str | None = None,
 ) -> Run:
     """Hand a flow in and return at once, with all of it durable; arguments as for `run`.
 
     With an address the leader is detached and goes on without this process. Without one it lives in the own local Ray
     (or, `local`, in a thread), as long as this process does: at its exit the run is closed cleanly and can be resumed.
     """
-    options = RunOptions(store=store, workers=workers, address=address, name=name, local=local, takeover=takeover)
+    options = RunOptions(store=store, workers=workers, address=address, name=name, local=local, takeover=takeover, compat=compat)
     return blocking(lambda _stop: launch(order_of(flow, options)))
 
 
@@ -171,18 +136,12 @@ def resume(
     Returns at once if nothing is left to run. UsageError says in one sentence if there is no store, if it is something
     else, was written by a newer version, or is led by a leader that lives (`takeover` takes it).
     """
-    global launches
-    launches += 1
-    url = os.fspath(store) if store is not None else settings.current().store
-    if url is None:
-        raise UsageError("no store was named: give its path, or set TOWLINE_STORE")
-    order = _ordered(
-        url, False, None, RunOptions(
-            workers=workers, address=address, progress=progress, raise_on_failure=raise_on_failure,
-            timeout_s=timeout_s, local=local, takeover=takeover,
-        )
+    options = RunOptions(
+        store=store, workers=workers, address=address, progress=progress, raise_on_failure=raise_on_failure,
+        timeout_s=timeout_s, local=local, takeover=takeover,
     )  # fmt: skip
-    return blocking(lambda stop: _resume(order, stop))
+    order = order_to_resume(options)
+    return blocking(lambda stop: go_on(order, stop))
 
 
 def connect(store: str | os.PathLike[str]) -> Run:
@@ -203,64 +162,7 @@ def connect(store: str | os.PathLike[str]) -> Run:
     return blocking(attach)
 
 
-# ------------------------------------------------------------------------------------------------- orders and leaders
-
-
-def order_of(flow: Any, options: RunOptions) -> Order:
-    """Arguments, settings and the choice of a store, put together. UsageError if they do not fit."""
-    global launches
-    launches += 1
-    from towline.engine.authoring.flow import get_flow
-
-    whole = get_flow(members_of(flow), allow_external_references=True)
-    _check(options)
-    choice = places.choose(options.get("store"), options.get("name") or whole.name, whole.uuid)
-    return _ordered(choice.url, choice.create, whole, options)
-
-
-def members_of(flow: Any) -> Any:
-    """What is to be run, if it can be: a Flow, a Job, or a list of them. UsageError."""
-    from towline.engine.authoring.flow import Flow
-    from towline.engine.authoring.job import Job
-
-    if isinstance(flow, Flow | Job):
-        return flow
-    listed = not isinstance(flow, str | bytes | dict) and isinstance(flow, Iterable)
-    members = list(flow) if listed else [flow]
-    for member in members:
-        if not isinstance(member, Flow | Job):
-            hint = ": call it, its call is the job" if callable(member) else ""
-            raise UsageError(f"expected a Flow, a Job or a list of them, got {type(member).__name__}{hint}")
-    return members
-
-
-def _ordered(url: str, create: bool, flow: Any, options: RunOptions) -> Order:
-    _check(options)
-    given = settings.current()
-    # an address in the call is stronger than a TOWLINE_LOCAL around it, and a local=True than a TOWLINE_ADDRESS
-    local = options.get("local", False) or (given.local and not options.get("address"))
-    return Order(
-        store=url,
-        create=create,
-        flow=flow,
-        workers=options.get("workers") or given.workers,
-        local=local,
-        address=None if local else options.get("address") or given.address,
-        takeover=options.get("takeover", False) or given.takeover,
-        progress=options.get("progress", True) and given.progress,
-        raise_on_failure=options.get("raise_on_failure", True),
-        timeout_s=options.get("timeout_s"),
-    )
-
-
-def _check(options: RunOptions) -> None:
-    workers, timeout_s = options.get("workers"), options.get("timeout_s")
-    if workers is not None and workers < 1:
-        raise UsageError(f"workers must be 1 or more, not {workers}")
-    if timeout_s is not None and timeout_s <= 0:
-        raise UsageError(f"timeout_s must be more than 0, not {timeout_s}")
-    if options.get("local") and options.get("address"):
-        raise UsageError("local=True runs without Ray: leave out the address, or local")
+# ---------------------------------------------------------------------------------------------------------- leaders
 
 
 def start(order: Order) -> Any:
@@ -271,11 +173,16 @@ def start(order: Order) -> Any:
         from towline.actors import inprocess
 
         return inprocess.start(
-            order.store, workers=order.workers or 1, takeover=order.takeover, create=order.create, config=config
-        )
+            order.store, workers=order.workers or 1, takeover=order.takeover, create=order.create, config=config,
+            documents=order.documents,
+        )  # fmt: skip
     from towline.actors import ray_api
 
     workers = order.workers or (None if order.address else len(os.sched_getaffinity(0)))
+    if order.documents is not None:
+        import cloudpickle
+
+        config = msgspec.structs.replace(config, documents=cloudpickle.dumps(order.documents))
     return ray_api.start(
         order.store,
         workers=workers,
@@ -298,12 +205,12 @@ def refuse_if_led(order: Order) -> None:
         raise StoreLocked.by(order.store, led.pid, led.host)
 
 
-def chunks_of(flow: Any) -> Iterator[bytes]:
+def chunks_of(flow: Any, compat: str = "", lost: Collection[str] = (), external: bool = True) -> Iterator[bytes]:
     """The submission of a flow, piece by piece. What cannot be taken is refused before this returns."""
     from towline.engine.flows import compile_flow
 
     # a reference to a job that the store holds already is fine; one to nowhere is refused by the leader
-    chunks: Iterator[bytes] = compile_flow(flow, allow_external_references=True)
+    chunks: Iterator[bytes] = compile_flow(flow, allow_external_references=external, compat=compat, lost=lost)
     return chunks
 
 
@@ -315,7 +222,7 @@ def drive(order: Order, stop: threading.Event | None = None) -> Run:
     stopped = stop.is_set if stop is not None else (lambda: False)
     deadline = None if order.timeout_s is None else time.monotonic() + order.timeout_s
     # before anything is started, or made: what cannot be taken leaves nothing behind
-    chunks = None if order.flow is None else chunks_of(order.flow)
+    chunks = None if order.flow is None else chunks_of(order.flow, order.compat, order.lost, order.external)
     view = shows.show(order.progress, order.store)
     if not order.local:
         refuse_if_led(order)  # `start` asks as well, but the line below would be in the way of its answer
@@ -338,6 +245,10 @@ def drive(order: Order, stop: threading.Event | None = None) -> Run:
         end = _run_here if order.local else _wait_for
         at_end = end(leader, client, view, order, stopped, deadline)
         done = shows.ended_in(at_end) - shows.ended_in(at_start)
+        if order.beside is not None:
+            order.beside(client, True)
+        if order.at_end is not None:
+            order.at_end(client)
         # a store may hold other flows: how this one has ended is what is told
         status = client.ask("status", order.scope) if order.scope and len(at_end["flows"]) > 1 else at_end
         if status["state"] == "failed" and order.raise_on_failure:
@@ -362,7 +273,7 @@ def drive(order: Order, stop: threading.Event | None = None) -> Run:
 
 def ended(order: Order, status: Status, failures: list[dict[str, Any]]) -> Run:
     """The Run of an ended run, or RunFailed, which has it, if that was asked for."""
-    found = Run(order.store, status=status, flow=order.scope.get("flow", ""))
+    found = order.run_type(order.store, status=status, flow=order.scope.get("flow", ""))
     if status["state"] == "failed" and order.raise_on_failure:
         raise RunFailed(failure_text(order.store, status, failures), found)
     return found
@@ -397,12 +308,26 @@ def hand_in(
             shown = time.monotonic()
 
     try:
-        lines.feed(client, chunks_of(order.flow) if chunks is None else chunks, told)
+        lines.feed(client, chunks_of(order.flow, order.compat, order.lost, order.external) if chunks is None else chunks, told)
     except Exception as error:
         if taken and order.create and not isinstance(error, waiting.Interrupted | OSError):
             client.ask("cancel")
             error.add_note(f"the first {taken} jobs had been handed in; nothing of the flow goes on in {order.store}")
+        if isinstance(error, UsageError):
+            raise located(order.flow, error) from None
         raise
+
+
+def located(flow: Any, error: UsageError) -> UsageError:
+    """A leader's refusal, with the job and the argument that it is about: the leader knows uuids only."""
+    from towline.engine.authoring import faults
+
+    where = faults.neither_here_nor_there(flow, str(error))
+    if not where:
+        return error
+    told = SubmissionError(f"{error}: {where}")
+    told.__notes__ = list(getattr(error, "__notes__", ()))
+    return told
 
 
 def warn_if_incomplete(store: str, status: Status) -> None:
@@ -419,25 +344,54 @@ def warn_if_incomplete(store: str, status: Status) -> None:
 def _wait_for(
     leader: Any, client: Line, view: shows.Progress, order: Order, stopped: Callable[[], bool], deadline: float | None
 ) -> Status:
-    return waiting.watch(client, view, stopped=stopped, deadline=deadline)
+    return waiting.watch(client, _Beside(view, order, client), stopped=stopped, deadline=deadline)
+
+
+class _Beside(shows.Silent):
+    """A progress that calls what goes on beside the run."""
+
+    def __init__(self, view: shows.Progress, order: Order, client: LeaderClient) -> None:
+        self._view, self._beside, self._client = view, order.beside, client
+
+    def update(self, status: Status) -> None:
+        self._view.update(status)
+        if self._beside is not None:
+            self._beside(self._client, False)
 
 
 def _run_here(
     leader: Any, client: Line, view: shows.Progress, order: Order, stopped: Callable[[], bool], deadline: float | None
 ) -> Status:
     with waiting.Watcher(client, view, stopped=stopped, deadline=deadline) as watcher:
-        leader.run_jobs_until_idle(**order.local_options)
+        leader.run_jobs_until_idle(**_local_options(order, client))
     if watcher.error is not None:
         raise watcher.error
     return waiting.watch(client, shows.Silent())
 
 
-def _resume(order: Order, stop: threading.Event) -> Run:
+def _local_options(order: Order, client: LeaderClient) -> dict[str, Any]:
+    """The order's own; what goes on beside the run is called before each job, since all jobs run in this thread."""
+    options, beside = order.local_options, order.beside
+    if beside is None:
+        return options
+    inner = options.get("around") or (lambda name, uuid, index: contextlib.nullcontext())
+
+    def around(name: str, uuid: str, index: int) -> Any:
+        beside(client, False)
+        return inner(name, uuid, index)
+
+    return options | {"around": around}
+
+
+def go_on(order: Order, stop: threading.Event) -> Run:
+    """`resume`, with an order without a flow."""
     at_rest = offline.OfflineClient(order.store)
     status = at_rest.ask("status")
     if status["state"] == offline.INTERRUPTED:
         at_rest.close()
         return drive(order, stop)
+    if order.beside is not None:
+        order.beside(at_rest, True)
     failures = at_rest.ask("jobs", {"states": ["failed"], "limit": SHOWN_FAILURES})
     return ended(order, status, failures)
 
@@ -445,7 +399,7 @@ def _resume(order: Order, stop: threading.Event) -> Run:
 def launch(order: Order) -> Run:
     """Start and hand in, but do not wait: the Run holds the leader."""
     order = msgspec.structs.replace(order, detached=order.address is not None)
-    chunks = chunks_of(order.flow)
+    chunks = chunks_of(order.flow, order.compat, order.lost, order.external)
     leader = start(order)
     client = Line(leader.client)
     try:
@@ -456,8 +410,8 @@ def launch(order: Order) -> Run:
         raise
     offline.forget(order.store)
     if order.local:
-        leader = Background(leader)
-    submitted = Run(order.store, client=client, leader=leader, flow=order.scope.get("flow", ""))
+        leader = Background(leader, order.local_options)
+    submitted = order.run_type(order.store, client=client, leader=leader, flow=order.scope.get("flow", ""))
     if not order.detached:
         _close_at_exit(submitted)
     return submitted
@@ -466,9 +420,9 @@ def launch(order: Order) -> Run:
 class Background:
     """A local leader whose jobs run in a thread beside the caller."""
 
-    def __init__(self, leader: Any) -> None:
+    def __init__(self, leader: Any, options: dict[str, Any]) -> None:
         self._leader = leader
-        self._thread = threading.Thread(target=leader.run_jobs_until_idle, name="towline-jobs", daemon=True)
+        self._thread = threading.Thread(target=leader.run_jobs_until_idle, kwargs=options, name="towline-jobs", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -478,9 +432,14 @@ class Background:
 
 
 def _close_at_exit(submitted: Run) -> None:
+    at_exit(submitted.close)
+
+
+def at_exit(work: Callable[[], None]) -> None:
+    """Do this when the interpreter ends, while a leader in this process can still commit."""
     # at atexit's turn Python has forbidden new work to thread pools, which a leader in this process needs to commit
     register = getattr(threading, "_register_atexit", atexit.register)
-    register(submitted.close)
+    register(work)
 
 
 # ------------------------------------------------------------------------------------------------------------ helpers

@@ -36,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Take a store from a leader that lives."""
     progress: bool = True
     """Show how the run goes."""
+    compat: str = ""
+    """"jobflow": jobs are handed their arguments as jobflow hands them over."""
     lease_s: float | None = None
     """How long a worker may be silent before its jobs are given to others, in seconds."""
     touch_s: float | None = None

@@ -26,11 +26,12 @@ from towline.engine.granting import to_ask_back, write_lease
 from towline.engine.graph import NIL, column
 from towline.engine.image import Image, image_of, ledger_from
 from towline.engine.leases import Session
-from towline.engine.ledger import Ledger, is_whole, rows_bytes
+from towline.engine.ledger import Ledger, is_whole
 from towline.engine.outputs import OutputCache
 from towline.engine.prices import Prices
 from towline.engine.readiness import Readiness
-from towline.engine.states import ACTIVE, ENDED, HELD, FailureKind, JobState
+from towline.engine.states import ACTIVE, HELD, FailureKind, JobState
+from towline.engine.steering import Steering
 
 S = JobState
 
@@ -55,6 +56,7 @@ class LeaderCore:
         self._prices = Prices()
         self._counter = 0
         self._out: list[fx.Effect] = []
+        self.steering = Steering(self.ledger, self.sessions, self._append, lambda effect: self._out.append(effect))
         self._now = Now(0.0, 0.0)
         self._appended_at = 0.0
         self._known_open: set[str] = set()
@@ -114,6 +116,7 @@ class LeaderCore:
                 self._tick()
             case _:
                 assert_never(event)
+        self.steering.settle(now.wall)
         self._schedule()
         self._after()
         out, self._out = self._out, []
@@ -226,16 +229,11 @@ class LeaderCore:
         self._out.append(fx.Tell(event.token, True, {"first": row, "count": chunk.count}))
 
     def _steer(self, event: ev.Steer) -> None:
-        if event.verb != "stop" or event.rows is not None:
-            self._out.append(fx.Tell(event.token, False, f"verb {event.verb!r} is not known; known: stop (the whole run)"))
+        if not self.steering.order(event, self._now.wall, sure=self.authority.grace_until is None):
             return
-        rows = [row for row, state in enumerate(self.ledger.graph.state) if state not in ENDED]
-        self._append(model.Steered("stop", rows_bytes(rows), int(S.STOPPED), self._now.wall, run="stopped"))
         self._stop_tokens.append(event.token)
         self._known_open.clear()  # nobody waits for the rest of a submission that was stopped
-        for session in self.sessions.values():
-            if session.held:
-                self._out.append(fx.Kill(session.worker, "the run was stopped"))
+        self._out += [fx.Kill(session.worker, "the run was stopped") for session in self.sessions.values() if session.held]
 
     def _closing(self, event: ev.Closing) -> None:
         self._close_token = event.token

@@ -59,12 +59,12 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 class Steer(msgspec.Struct, frozen=True):
-    """A user's verb (`stop` in this version, on the whole run). Answered by Tell after the commit."""
+    """A user's verb (`stop` in this version). Answered by Tell after the commit."""
 
     token: int
     verb: str
     rows: list[int] | None = None
-    """None: every job."""
+    """None: every job, and the run with them. Of named ones, those that no worker holds."""
 
 
 class SnapshotMade(msgspec.Struct, frozen=True):

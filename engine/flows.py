@@ -11,36 +11,27 @@ LINEAR flows: every first job of a member waits for every last job of the member
 
 from __future__ import annotations
 
-import re
-import sys
 from array import array
-from collections.abc import Iterator
-from types import FunctionType, MethodType
+from collections.abc import Collection, Iterable, Iterator
+from types import FunctionType
 from typing import Any
 
 from towline.engine import codec, model
-from towline.engine.authoring.config import JobConfig
+from towline.engine.authoring import faults
 from towline.engine.authoring.decorator import job as job_decorator
 from towline.engine.authoring.flow import Flow, JobOrder
 from towline.engine.authoring.job import Job
-from towline.engine.authoring.reference import OnMissing
+from towline.engine.authoring.reference import OutputReference, unresolved
 from towline.engine.codec.wire import PLAIN
 from towline.engine.errors import EncodingError, SubmissionError
-from towline.engine.functions import Functions, bound_object
-from towline.engine.states import EdgeKind, Missing, edge_byte
+from towline.engine.functions import Functions
+from towline.engine.specs import DATA, ORDER, Specs, arguments_of, indices_of, missing_of, packed_uuids, u32
 
 FIRST_CHUNK = 2_000
 CHUNK = 10_000
 CHUNK_BYTES = 16 * 1024 * 1024
 """A chunk ends early when its arguments are this long."""
 CROSS_MOST = 10_000
-
-_MISSING = {"error": Missing.ERROR, "none": Missing.NONE, "pass": Missing.PASS}
-_DATA = {name: bytes([edge_byte(EdgeKind.DATA, missing)]) for name, missing in _MISSING.items()}
-_ORDER = {name: bytes([edge_byte(EdgeKind.ORDER, missing)]) for name, missing in _MISSING.items()}
-_UNUSUAL = frozenset({"config", "metadata", "metadata_updates", "config_updates", "name_updates", "output_schema"})
-"""Attributes that make a Spec differ, if a Job has them."""
-_CANONICAL = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12},)*").fullmatch
 
 
 @job_decorator
@@ -54,12 +45,18 @@ def compile_flow(
     allow_external_references: bool = False,
     functions: Functions | None = None,
     allow_pickle: bool = True,
+    compat: str = "",
+    lost: Collection[str] = (),
 ) -> Iterator[bytes]:
     """The flow as encoded `model.Chunk`s, in order. All checks are made before this returns.
 
+    compat "jobflow": the jobs, and those that they add, are handed their arguments as jobflow would hand them over. `lost`
+    are uuids that nobody has: references to them become None, or stay references, in jobs that allow it (OnMissing).
+
     SubmissionError: duplicate uuid, unknown parent (unless allowed), cycle. EncodingError: an argument or function.
     """
-    plan = Plan(flow, allow_external_references, functions, allow_pickle)
+    plan = Plan(flow, allow_external_references, functions, allow_pickle, compat, lost)
+    plan.describe()
     return (model.encode(chunk) for chunk in plan.chunks())
 
 
@@ -72,6 +69,8 @@ class Plan:
         allow_external_references: bool = False,
         functions: Functions | None = None,
         allow_pickle: bool = True,
+        compat: str = "",
+        lost: Collection[str] = (),
     ) -> None:
         self.flow = flow
         self.jobs: list[Job] = []
@@ -90,15 +89,17 @@ class Plan:
         """The same, the other way round."""
         self._functions = Functions() if functions is None else functions
         self._allow_pickle = allow_pickle
-        self._specs = _Specs(self._functions, allow_pickle)
+        self._compat = compat
+        self._lost = lost
+        self._schemas: dict[str, Any] = {}
+        """uuid to the schema of that job's output."""
+        self._specs = Specs(self._functions, allow_pickle, compat)
+        self._spec_of = array("I")
+        """Position to the number of the job's Spec; empty until `describe`."""
         linear = self._flatten()
         self._read_arguments()
         if self.externals and not allow_external_references:
-            raise SubmissionError(
-                "The following jobs were not found in the jobs array and are needed to resolve output references:\n"
-                f"{list(self.externals)}\nIf the references are from external jobs and this is the intended behavior set "
-                "allow_external_references to True"
-            )
+            raise SubmissionError(faults.missing(self.jobs, self.externals))
         for spans in linear:
             self._chain(spans)
         self.order = self._sorted()
@@ -112,6 +113,14 @@ class Plan:
 
     def __len__(self) -> int:
         return len(self.jobs)
+
+    def describe(self) -> None:
+        """Work out what each job's Spec is. EncodingError for functions and settings that cannot travel, SubmissionError
+        for an impossible index; once this is done nothing is refused any more.
+        """
+        if len(self._spec_of) < len(self.jobs):
+            indices_of([job.index for job in self.jobs])
+            self._spec_of = array("I", map(self._specs.number_of, self.jobs))
 
     def number_of(self, uuid: str) -> int | None:
         """The number of the job with this uuid, if it is in the flow."""
@@ -136,7 +145,7 @@ class Plan:
             if flow.uuid in entered:
                 raise SubmissionError(f"Flow {flow.name!r} ({flow.uuid}) is contained twice, or contains itself")
             entered.add(flow.uuid)
-            open_flows.append((flow, iter(flow._members), len(self.jobs), []))
+            open_flows.append((flow, iter(flow.jobs), len(self.jobs), []))
 
         enter(self.flow)
         while open_flows:
@@ -146,8 +155,11 @@ class Plan:
                     enter(member)
                     break
                 place = len(self.jobs)
-                if self._places.setdefault(member.uuid, place) != place:
-                    raise SubmissionError(f"jobs array contains multiple jobs/flows with the same uuid ({member.uuid})")
+                known = self._places.setdefault(member.uuid, place)
+                if known != place:
+                    raise SubmissionError(faults.duplicate(self.jobs[known], member))
+                if "output_schema" in member.__dict__:
+                    self._schemas[member.uuid] = member.output_schema
                 self.jobs.append(member)
                 spans.append((place, place + 1))
             else:
@@ -169,22 +181,49 @@ class Plan:
             numbers: dict[str, int] = {}
             try:
                 if config is None or config.resolve_references:
+                    met: list[OutputReference] | None = [] if self._schemas else None
+                    args, named = arguments_of(job), kwargs
+                    if self._lost:
+                        args, named = self._without_lost(job, args, kwargs)
                     self._calls[place] = codec.encode_call(
-                        _arguments(job),
-                        kwargs,
+                        args,
+                        named,
                         numbers=numbers,
-                        named=config is not None and config.resolve_references == "both",
+                        free=self._lost,
+                        met=met,
+                        named=bool(self._compat) or (config is not None and config.resolve_references == "both"),
                         allow_pickle=self._allow_pickle,
                     )
                     waits = self.parents
+                    self._check_schemas(job, met or ())
                 else:
-                    self._calls[place], found = codec.encode_call_noting(_arguments(job), kwargs)
+                    self._calls[place], found = codec.encode_call_noting(arguments_of(job), kwargs)
                     numbers = dict.fromkeys((ref.uuid for ref in found), 0)
                     waits = self.ordering
             except EncodingError as error:
                 raise EncodingError(f"job {job.name!r} ({job.uuid}): {error}") from error.__cause__
             if numbers:
                 waits[place] = [self._parent(uuid) for uuid in numbers]
+
+    def _without_lost(self, job: Job, args: Any, kwargs: Any) -> Any:
+        """The arguments, with None in the place of references that nobody can resolve if the job wants it so."""
+        missing = missing_of(job)
+        met = faults.place_in(job, lambda ref: ref.uuid in self._lost)
+        if met is None or missing == "pass":
+            return args, kwargs
+        if missing == "error":
+            raise SubmissionError(f"{unresolved(met[1].uuid)}: {faults.shown(job)} refers to it in {met[0]}")
+        value = codec.encode([args, kwargs], allow_pickle=self._allow_pickle, root="args")
+        return codec.decode(value, free=lambda ref: None if ref.uuid in self._lost else ref)
+
+    def _check_schemas(self, job: Job, references: Iterable[OutputReference]) -> None:
+        for ref in references:
+            if ref.attributes and ref.uuid in self._schemas:
+                wrong = faults.breaks_schema(self._schemas[ref.uuid], ref)
+                if wrong is not None:
+                    met = faults.place_in(job, ref.__eq__)
+                    where = met[0] if met is not None else "an argument"
+                    raise SubmissionError(f"{faults.shown(job)}: {where} is {ref!r}, but {wrong}")
 
     def _parent(self, uuid: str) -> int:
         place = self._places.get(uuid)
@@ -265,12 +304,12 @@ class Plan:
                     if pending[child] == 0 and rank[child] < rank[place]:
                         free.append(child)
         if len(order) < len(sequence):
-            stuck = [self.jobs[place].name for place in sequence if pending[place] > 0]
-            raise SubmissionError(
-                "Job connectivity contains cycles therefore job execution order cannot be determined. "
-                f"In a cycle or behind one: {', '.join(stuck[:5])}{' ...' if len(stuck) > 5 else ''}"
-            )
+            stuck = [place for place in sequence if pending[place] > 0]
+            raise SubmissionError(faults.cycle(self.jobs, stuck, self._waits_for))
         return order
+
+    def _waits_for(self, place: int) -> tuple[int, ...]:
+        return (*self.parents.get(place, ()), *self.ordering.get(place, ()))
 
     def _sequence(self) -> list[int] | range:
         """The user's order, with each barrier before the jobs that wait for it."""
@@ -283,6 +322,7 @@ class Plan:
 
     def chunks(self, first: int = FIRST_CHUNK, most: int = CHUNK) -> Iterator[model.Chunk]:
         """The columns, at most `most` jobs at a time. To be walked once: what was given out is forgotten."""
+        self.describe()
         base = 0
         while base < len(self.jobs) or base == 0:
             chunk = self._chunk(base, most if base else min(first, most), CHUNK_BYTES)
@@ -293,12 +333,14 @@ class Plan:
 
     def whole(self) -> model.Chunk:
         """All in one chunk (what a running job adds to the graph is one record)."""
+        self.describe()
         return self._chunk(0, len(self.jobs), 2**32 - 1)
 
     def _chunk(self, base: int, size: int, bytes_most: int) -> model.Chunk:
         uuids: list[str] = []
         calls: list[bytes] = []
         ends: list[int] = []
+        indices: list[int] = []
         spec_of: list[int] = []
         counts: list[int] = []
         parents: list[int] = []
@@ -306,9 +348,8 @@ class Plan:
         specs: dict[int, int] = {}
         externals: dict[int, int] = {}
         at = 0
-        special_index = False
         known_calls, all_parents, ordering = self._calls, self.parents, self.ordering
-        number_of, numbers = self._specs.number_of, self._numbers
+        spec_numbers, numbers = self._spec_of, self._numbers
         connected = bool(all_parents or ordering)
         for place in self.order[base : base + size]:
             job = self.jobs[place]
@@ -319,18 +360,18 @@ class Plan:
             uuids.append(job.uuid)
             calls.append(call)
             ends.append(at)
-            spec_of.append(specs.setdefault(number_of(job), len(specs)))
-            special_index = special_index or job.index != 1
+            spec_of.append(specs.setdefault(spec_numbers[place], len(specs)))
+            indices.append(job.index)
             if connected:
                 before = len(parents)
-                for waits, kinds in ((all_parents, _DATA), (ordering, _ORDER)):
+                for waits, kinds in ((all_parents, DATA), (ordering, ORDER)):
                     named = waits.get(place)
                     if named:
                         parents += [
                             numbers[parent] if parent >= 0 else model.EXTERNAL + externals.setdefault(-1 - parent, len(externals))
                             for parent in named
                         ]
-                        edges += kinds[_missing_of(job)] * len(named)
+                        edges += kinds[missing_of(job)] * len(named)
                 counts.append(len(parents) - before)
             if at >= bytes_most:
                 break
@@ -341,125 +382,16 @@ class Plan:
             base=base,
             count=len(uuids),
             total=len(self.jobs),
-            uuids=_packed_uuids(uuids),
-            indices=self._indices(base, len(uuids)) if special_index else b"",
+            uuids=packed_uuids(uuids),
+            indices=indices_of(indices),
             specs=chosen,
-            spec_of=_u32(spec_of) if len(specs) > 1 else b"",
+            spec_of=u32(spec_of) if len(specs) > 1 else b"",
             functions=self._specs.functions_for(chosen),
-            parent_counts=_u32(counts) if parents else b"",
-            parents=_u32(parents),
+            parent_counts=u32(counts) if parents else b"",
+            parents=u32(parents),
             edges=bytes(edges) if any(edges) else b"",
             externals=[(names[number], 0) for number in externals],
             name=self.flow.name,
-            arg_ends=_u32(ends),
+            arg_ends=u32(ends),
             args=b"".join(calls),
         )
-
-    def _indices(self, base: int, count: int) -> bytes:
-        indices = [self.jobs[place].index for place in self.order[base : base + count]]
-        if not all(0 < index < 2**16 for index in indices):
-            raise SubmissionError("a job's index must lie between 1 and 65535; it was replaced too often, or set by hand")
-        return _little(array("H", indices))
-
-
-class _Specs:
-    """Specs, each once, found by the identity of what they are made of; by their bytes where identities differ."""
-
-    def __init__(self, functions: Functions, allow_pickle: bool) -> None:
-        self.specs: list[model.Spec] = []
-        self._functions = functions
-        self._allow_pickle = allow_pickle
-        self._by_parts: dict[Any, int] = {}
-        self._by_bytes: dict[bytes, int] = {}
-        self._records: dict[str, model.Function] = {}
-        self._given: set[str] = set()
-
-    def number_of(self, job: Job) -> int:
-        """The number of a job's Spec. The job must live as long as this table does."""
-        state = job.__dict__
-        hosts = job._hosts
-        function = job.function
-        if type(hosts) is tuple and _UNUSUAL.isdisjoint(state):
-            parts: Any = (id(function), job._name, id(job.options), id(hosts))
-            if type(function) is MethodType:
-                # each job has its own bound method, of an object of its own
-                parts = (id(function.__func__), id(type(function.__self__)), *parts[1:])
-            known = self._by_parts.get(parts)
-            if known is None:
-                known = self._by_parts[parts] = self._intern(job)
-            return known
-        return self._intern(job)
-
-    def _intern(self, job: Job) -> int:
-        record = self._functions.describe(job.function)
-        self._records[record.key] = record
-        metadata, config = job.__dict__.get("metadata"), _config_of(job)
-        spec = model.Spec(
-            function=record.key,
-            name=job.name,
-            options=job.options,
-            hosts=list(job._hosts),
-            metadata=codec.encode(metadata, allow_pickle=self._allow_pickle, root="metadata") if metadata else b"",
-            config=codec.encode(config, allow_pickle=self._allow_pickle, root="config") if config else b"",
-        )
-        number = self._by_bytes.setdefault(model.encode(spec), len(self.specs))
-        if number == len(self.specs):
-            self.specs.append(spec)
-        return number
-
-    def functions_for(self, specs: list[model.Spec]) -> list[model.Function]:
-        """The functions that these specs name and that were not asked for before."""
-        keys = dict.fromkeys(spec.function for spec in specs if spec.function not in self._given)
-        self._given.update(keys)
-        return [self._records[key] for key in keys]
-
-
-def _config_of(job: Job) -> dict[str, Any]:
-    """What the worker must know beside options and metadata; only what is not the default."""
-    state = job.__dict__
-    config: JobConfig = state.get("config") or _DEFAULT
-    told: dict[str, Any] = {
-        "method": bound_object(job.function) is not None or None,
-        "schema": job.output_schema,
-        "resolve": config.resolve_references if config.resolve_references is not True else None,
-        "on_missing": str(config.on_missing_references) if config.on_missing_references != OnMissing.ERROR else None,
-        "manager": config.manager_config or None,
-        "expose_store": config.expose_store or None,
-        "pass_manager": None if config.pass_manager_config else False,
-        "response_manager": config.response_manager_config or None,
-        "metadata_updates": state.get("metadata_updates") or None,
-        "config_updates": state.get("config_updates") or None,
-        "name_updates": state.get("name_updates") or None,
-    }
-    return {name: value for name, value in told.items() if value is not None}
-
-
-_DEFAULT = JobConfig()
-
-
-def _missing_of(job: Job) -> str:
-    config = job.__dict__.get("config")
-    return "error" if config is None else str(OnMissing(config.on_missing_references))
-
-
-def _arguments(job: Job) -> tuple[Any, ...]:
-    """Positional arguments; the object that a method is bound to comes first."""
-    owner = bound_object(job.function)
-    return job.function_args if owner is None else (owner, *job.function_args)
-
-
-def _packed_uuids(uuids: list[str]) -> bytes | list[str]:
-    joined = ",".join(uuids) + ","
-    if len(joined) == 37 * len(uuids) and _CANONICAL(joined):
-        return bytes.fromhex(joined.replace("-", "").replace(",", ""))
-    return uuids
-
-
-def _u32(numbers: list[int]) -> bytes:
-    return _little(array("I", numbers))
-
-
-def _little(column: array[int]) -> bytes:
-    if sys.byteorder == "big":
-        column.byteswap()
-    return column.tobytes()

@@ -38,6 +38,7 @@ class Small(msgspec.Struct, array_like=True):
     snapshot: model.Snapshotted | None
     alone: list[model.Alone] = []
     longest_s: float = 0.0
+    filed: list[tuple[bytes, int]] = []
 
 
 class Image(msgspec.Struct, array_like=True):
@@ -87,6 +88,7 @@ def image_of(ledger: Ledger) -> Image:
         ledger.snapshot,
         list(ledger.alone.values()),
         ledger.longest_s,
+        sorted(ledger.filed.items()),
     )
     blobs = [blob for chunk in graph.chunks for blob in (chunk.ends.tobytes(), chunk.args)]
     return Image(ledger.next_seq, graph.size, len(graph.edge_child), columns, blobs, model.encode(small))
@@ -119,13 +121,15 @@ def ledger_from(image: Image) -> Ledger:
     ledger.functions = {function.key: function for function in small.functions}
     ledger.flows = {flow.uuid: flow for flow in small.flows}
     ledger.flow_names = [flow.uuid for flow in small.flows]
+    ledger.flow_numbers = {uuid: number for number, uuid in enumerate(ledger.flow_names)}
+    ledger.arriving = {flow.uuid: flow for flow in small.flows if flow.added < flow.total}
     ledger.roster = {joined.worker: joined for joined in small.roster}
     ledger.left, ledger.suspects = set(small.left), set(small.suspects)
     ledger.longest_s = small.longest_s
     ledger.alone = {alone.row: alone for alone in small.alone}
     ledger.deaths, ledger.until = dict(small.deaths), dict(small.until)
     ledger.failed_at, ledger.stored_at = dict(small.failed_at), dict(small.stored_at)
-    ledger.logs_at = dict(small.logs_at)
+    ledger.logs_at, ledger.filed = dict(small.logs_at), dict(small.filed)
     ledger.store, ledger.led, ledger.closed = small.store, small.led, small.closed
     ledger.run_stopped, ledger.snapshot = small.run_stopped, small.snapshot
     ledger.next_seq = image.seq

@@ -63,6 +63,10 @@ class Ledger:
         self.flows: dict[str, Flow] = {}
         self.flow_names: list[str] = []
         """Flow uuids by number."""
+        self.flow_numbers: dict[str, int] = {}
+        """The same, the other way round."""
+        self.arriving: dict[str, Flow] = {}
+        """Submissions that have not wholly arrived."""
         self.roster: dict[str, model.Joined] = {}
         self.left: set[str] = set()
         self.suspects: set[int] = set()
@@ -77,6 +81,8 @@ class Ledger:
         self.logs_at: dict[int, list[int]] = {}
         self.stored_at: dict[int, int] = {}
         """Row to the record that holds its stored_data."""
+        self.filed: dict[bytes, int] = {}
+        """Key of a cached outcome (`model.Cached`) to the row that had it last."""
         self.stopping = self.graph.stopping
         """Held rows that are STOPPED as soon as their worker gives them back; a replay has them STOPPED at once."""
         self.store = ""
@@ -152,11 +158,15 @@ class Ledger:
         flow = self.flows.get(chunk.flow)
         if flow is None:
             flow = self.flows[chunk.flow] = Flow(chunk.flow, chunk.name, [], chunk.total, 0, record.wall)
+            self.flow_numbers[chunk.flow] = len(self.flow_names)
             self.flow_names.append(chunk.flow)
+            self.arriving[chunk.flow] = flow
         flow.added += chunk.count
+        if flow.added >= flow.total:
+            self.arriving.pop(chunk.flow, None)
         if not flow.pieces or record.row - chunk.base != flow.pieces[-1][1] - flow.pieces[-1][0]:
             flow.pieces.append((chunk.base, record.row))
-        self._grow(chunk, flow.pieces, self.flow_names.index(chunk.flow))
+        self._grow(chunk, flow.pieces, self.flow_numbers[chunk.flow])
         pending = self.graph.pending
         free = [row for row in range(record.row, record.row + chunk.count) if not pending[row]]
         return Applied(free=free, added=True)
@@ -266,6 +276,8 @@ class Ledger:
         self.stopping.discard(row)
         if ending.stored_data:
             self.stored_at[row] = seq
+        if ending.cached is not None:
+            self.filed[ending.cached.key] = row
         done = Applied(added=ending.growth is not None)
         growth = ending.growth
         if growth is None or growth.replace is None or growth.heir == NO_ROW:
@@ -415,7 +427,7 @@ class Ledger:
 
     def rows_of(self, flow: str) -> Iterator[range]:
         """The rows of a submission, in order, with those that its jobs have added; none if it is not here."""
-        return self._rows_of(self.flow_names.index(flow)) if flow in self.flows else iter(())
+        return self._rows_of(self.flow_numbers[flow]) if flow in self.flows else iter(())
 
     def _rows_of(self, number: int) -> Iterator[range]:
         return (range(chunk.row, chunk.row + chunk.count) for chunk in self.graph.chunks if chunk.flow == number)
@@ -429,7 +441,7 @@ class Ledger:
 
     def open_flows(self) -> list[Flow]:
         """Submissions that have not wholly arrived."""
-        return [flow for flow in self.flows.values() if flow.added < flow.total]
+        return list(self.arriving.values())
 
 
 def slice_of(payload: bytes, place: Location) -> bytes:

@@ -17,6 +17,9 @@ from towline.engine.ids import NO_ROW
 INLINE_LIMIT = 16 * 1024
 """Encoded outputs up to this many bytes travel and rest inside records; larger ones are files."""
 
+ERROR_LIMIT = 8 * 1024
+"""An encoded exception that is longer is not kept: its message and traceback are."""
+
 EXTERNAL = 0x80000000
 """A parent number at or above this one names `Chunk.externals[number - EXTERNAL]` instead of a job of the submission."""
 
@@ -65,7 +68,7 @@ class Options(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     limits: list[str] = []
     """Limit groups that the job counts in."""
     cache: str = ""
-    """Cache version, or empty: outcomes are not reused."""
+    """Empty: outcomes are not reused. `code`: they are while the code is the same; `=v2`: while this version is given."""
     stores: dict[str, msgspec.Raw] = {}
     """Additional store name to what is kept there (jobflow's extra keywords), msgpack."""
 
@@ -134,6 +137,8 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """The job's own frames, as Python prints them."""
     retry: bool = True
     """May another attempt help? False where the outcome is certain (a schema error)."""
+    error: bytes = b""
+    """codec bytes of the exception itself, where it has an encoding of at most `ERROR_LIMIT` bytes."""
 
 
 class Growth(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
@@ -146,6 +151,19 @@ class Growth(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     addition: Chunk | None = None
     stop_children: bool = False
     stop_jobflow: bool = False
+
+
+class Cached(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """What an outcome is filed under for reuse, and the parts that the key was made of (decision 0008)."""
+
+    key: bytes
+    """Hash of the parts."""
+    function: str
+    """`code:HASH` or `version:TEXT`, behind the name of the function: `towline.m:f code:HASH`."""
+    arguments: list[tuple[str, bytes]] = []
+    """Name and hash of each argument, as the body received it."""
+    reused: int = NO_ROW
+    """Row whose outcome this is; NO_ROW: the body ran."""
 
 
 class Ending(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
@@ -163,6 +181,8 @@ class Ending(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """Wall clock, seconds since the epoch of 1970."""
     elapsed: float = 0.0
     """Seconds."""
+    cached: Cached | None = None
+    """Where the output may be reused, or was: under what it is filed."""
 
 
 class Log(msgspec.Struct, frozen=True, array_like=True):

@@ -208,6 +208,8 @@ class WorkerCore:
         item, _ = self._running.pop(job.row)
         out = self._switch(item.epoch, now)
         self._endings.append(ending)
+        if ending.cached is not None and item.lease == self._results_lease:
+            self._results[job.row] = ending.output  # nothing but an output: the rope goes on
         self._kept.append(self._held(item, running=False))
         return out + self._flush(now)
 

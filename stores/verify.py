@@ -17,12 +17,14 @@ from typing import NamedTuple
 from towline.engine.errors import CorruptionError
 from towline.engine.states import JobState
 from towline.stores import files, replay, snapshots
+from towline.stores.documents import written
 from towline.stores.fileformat import TAIL, Prover, Sealed, end_bytes, read_footer
 from towline.stores.files import FileRef, reference_in
 from towline.stores.journal import verify as chains
 from towline.stores.journal.ahead import in_order
 from towline.stores.journal.reader import JournalReader
 from towline.stores.objects.base import NotFound, Objects
+from towline.stores.objects.wrappers import Prefixed
 from towline.stores.store import Store
 
 STUB_BYTES = range(40, 1024)
@@ -65,7 +67,9 @@ async def verify_store(store: Store, deep: bool = False) -> Report:
     report = Report(**vars(await chains.verify(store.objects)), deep=deep)
     try:
         wanted = await _of_journal(store, report) if report.ok else {}
-        wanted |= await _of_table(store, report)
+        wanted |= await _of_table(store.objects, "", report)
+        for collection in await written.collections(store.objects):
+            wanted |= await _of_table(store.objects, f"{written.PREFIX}{collection}/", report)
     except CorruptionError as error:
         report.problems.append(str(error))
         return report
@@ -112,25 +116,26 @@ async def _named_snapshots(objects: Objects, reader: JournalReader, report: Repo
         report.snapshots += 1
 
 
-async def _of_table(store: Store, report: Report) -> dict[str, Wanted]:
-    """The blobs of files, shared files and logs of the job table, if the store has one."""
+async def _of_table(objects: Objects, where: str, report: Report) -> dict[str, Wanted]:
+    """The blobs of files, shared files and logs of the job table, if there is one below `where`."""
     from towline.stores.jobstore.chain import Chain, table
 
-    place = table(store.objects)
+    inside = Prefixed(objects, where) if where else objects
+    place = table(inside)
     async with aclosing(_listed(place, "")) as found:
         if await anext(found, None) is None:
             return {}
     proved = await chains.verify(place)
-    report.table_records = proved.records
-    report.problems += [f"table/{text}" for text in proved.problems]
-    report.notes += [f"table/{text}" for text in proved.notes]
+    report.table_records += proved.records
+    report.problems += [f"{where}table/{text}" for text in proved.problems]
+    report.notes += [f"{where}table/{text}" for text in proved.notes]
     if not proved.ok:
         return {}
-    state = (await Chain.open(store.objects)).state
+    state = (await Chain.open(inside)).state
     named = [(file.entry, f"file {id}") for id, file in state.files.items()]
     named += [(file.entry, f"shared file {name}") for name, file in state.shared.items()]
     named += [(log.blob, f"log {number}") for number, log in state.logs.items() if log.blob is not None]
-    return {e.blob: Wanted(e.blob, e.size, 0, e.crcs, e.part, owner) for e, owner in named}
+    return {where + e.blob: Wanted(where + e.blob, e.size, 0, e.crcs, e.part, owner) for e, owner in named}
 
 
 # ------------------------------------------------------------------------------------------------------ is it there?
@@ -143,7 +148,7 @@ async def _listed(objects: Objects, prefix: str) -> AsyncGenerator[tuple[str, in
 
 async def _are_there(objects: Objects, wanted: Mapping[str, Wanted], report: Report) -> None:
     sizes: dict[str, int] = {}
-    for prefix in {files.PREFIX, BLOBS} if wanted else ():
+    for prefix in {files.PREFIX, BLOBS, written.PREFIX} if wanted else ():
         sizes |= {key: size async for key, size in _listed(objects, prefix) if key in wanted}
     sound = []
     for key, want in sorted(wanted.items()):
@@ -164,7 +169,7 @@ async def _are_there(objects: Objects, wanted: Mapping[str, Wanted], report: Rep
 async def _proved(objects: Objects, want: Wanted) -> str:
     """What is wrong with the content of an object; empty: nothing."""
     try:
-        if want.key.startswith(BLOBS):
+        if not want.key.startswith(files.PREFIX):
             await _prove_blob(objects, want)
         else:
             await prove_file(objects, FileRef(want.key, want.size, want.crc32c))

@@ -6,7 +6,7 @@ import errno
 import traceback
 from types import TracebackType
 
-from towline.engine import model
+from towline.engine import codec, model
 from towline.engine.authoring.response import SchemaError
 from towline.engine.errors import EncodingError, TowlineError
 from towline.engine.states import FailureKind
@@ -44,7 +44,7 @@ class NotLoaded(ImportError):
         super().__init__(f"the function {path} of job {spec.name!r} cannot be loaded ({why}){'; ' if hint else ''}{hint}")
 
 
-def describe(error: BaseException) -> model.Failure:
+def describe(error: BaseException, allow_pickle: bool = True) -> model.Failure:
     """The failure that an exception of a job means."""
     kind = kind_of(error)
     return model.Failure(
@@ -52,7 +52,19 @@ def describe(error: BaseException) -> model.Failure:
         message=_one_line(error),
         traceback=_frames(error),
         retry=kind not in _CERTAIN and not isinstance(error, EncodingError),
+        error=_encoded(error, allow_pickle),
     )
+
+
+def _encoded(error: BaseException, allow_pickle: bool) -> bytes:
+    """The exception itself, for whoever wants to raise it again; empty where it cannot travel."""
+    if isinstance(error, Unresolved | NotLoaded):
+        return b""
+    try:
+        data = codec.encode(error, allow_pickle=allow_pickle)
+    except Exception:  # a class of the user's, whose pickling may do anything
+        return b""
+    return data if len(data) <= model.ERROR_LIMIT else b""
 
 
 def kind_of(error: BaseException) -> FailureKind:

@@ -1,22 +1,16 @@
-"""What a Response asks of the graph, as columns (spec, Response 7-10).
+"""What a Response asks of the graph, as columns; and the running job as a Job again.
 
-A replacing Job takes over the uuid of the job it replaces, with the next index; a replacing Flow with an output gets one more
-job that does so and puts that output out. New jobs learn where they lie (`hosts`) and the updates that the running job was
-told to pass on.
+The rules are jobflow's and stand in `engine.authoring.replacing`.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from towline.engine import model
 from towline.engine.authoring.config import JobConfig
-from towline.engine.authoring.decorator import store_inputs
-from towline.engine.authoring.flow import Flow
 from towline.engine.authoring.job import Job
+from towline.engine.authoring.replacing import prepare
 from towline.engine.authoring.response import Response
 from towline.engine.flows import Plan
 from towline.engine.functions import Functions
@@ -34,17 +28,11 @@ def growth_of(response: Response[Any], call: Call, functions: Functions, allow_p
         return model.Growth(stop_children=response.stop_children, stop_jobflow=response.stop_jobflow)
     current = call.job
     assert current is not None
-    flows = {
-        "replace": None if response.replace is None else prepare_replace(response.replace, current),
-        "detour": None if response.detour is None else _as_flow(response.detour),
-        "addition": None if response.addition is None else _as_flow(response.addition),
-    }
-    plans: dict[str, Plan] = {}
-    for name, flow in flows.items():
-        if flow is not None:
-            _pass_on(flow, current)
-            # references may lead anywhere in the graph that is already there
-            plans[name] = Plan(flow, True, functions, allow_pickle)
+    prepare(response, current)
+    compat = call.kind.config.get("compat", "")
+    flows = {"replace": response.replace, "detour": response.detour, "addition": response.addition}
+    # references may lead anywhere in the graph that is already there
+    plans = {name: Plan(flow, True, functions, allow_pickle, compat=compat) for name, flow in flows.items() if flow is not None}
     heir = plans["replace"].number_of(current.uuid) if "replace" in plans else None
     return model.Growth(
         heir=NO_ROW if heir is None else heir,
@@ -52,52 +40,6 @@ def growth_of(response: Response[Any], call: Call, functions: Functions, allow_p
         stop_jobflow=response.stop_jobflow,
         **{name: plan.whole() for name, plan in plans.items()},
     )
-
-
-def prepare_replace(replace: Any, current: Job) -> Flow:
-    """The flow that takes the place of `current` (jobflow's rules)."""
-    if isinstance(replace, dict):
-        replace = Flow(list(replace.values()), {key: member.output for key, member in replace.items()})
-    elif isinstance(replace, list | tuple):
-        replace = Flow(list(replace), type(replace)(member.output for member in replace))
-    if isinstance(replace, Job):
-        replace.set_uuid(current.uuid)
-        replace.index = current.index + 1
-        replace.metadata.update(current.metadata)
-        if replace.output_schema is None and current.output_schema is not None:
-            replace.output_schema = current.output_schema
-        return Flow(replace, replace.output)
-    if replace.output is not None:
-        heir = store_inputs(replace.output)
-        heir.set_uuid(current.uuid)
-        heir.index = current.index + 1
-        heir.metadata = current.metadata
-        heir.output_schema = current.output_schema
-        heir.options = msgspec.structs.replace(heir.options, stores=current.options.stores)
-        heir._kwargs = current._kwargs
-        replace.add_jobs(heir)
-    return replace  # type: ignore[no-any-return]  # a Flow: everything else was handled above
-
-
-def _as_flow(work: Any) -> Flow:
-    return work if isinstance(work, Flow) else Flow(work)
-
-
-def _pass_on(flow: Flow, current: Job) -> None:
-    """Hosts, updates and manager config of the running job, for the jobs that it made."""
-    flow.add_hosts_uuids(current.hosts)
-    for update in current.metadata_updates:
-        flow.update_metadata(**update, dynamic=True)
-    for update in current.config_updates:
-        flow.update_config(**update, dynamic=True)
-    for update in current.name_updates:
-        flow.append_name(**update, dynamic=True)
-    config = current.config
-    passed = config.response_manager_config or (config.manager_config if config.pass_manager_config else None)
-    if passed:
-        for member in flow.walk():
-            if isinstance(member, Job):
-                member.config.manager_config = copy.deepcopy(passed)
 
 
 def job_of(kind: Kind, leased: model.LeasedJob, arguments: Any) -> Job:

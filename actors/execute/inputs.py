@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from towline.actors.execute.failures import OfTheMachine, Unresolved
 from towline.engine import codec, model
 from towline.engine.authoring.reference import OnMissing, OutputReference, ResolvedReference, follow, unresolved
+from towline.engine.codec import mson
 from towline.engine.errors import TowlineError, UsageError
 
 
@@ -21,6 +22,8 @@ class Sources(NamedTuple):
     fetch: Callable[[str, int], bytes | None]
     load_content: Callable[[bytes], tuple[bytes, Sequence[Any]]] | None
     allow_pickle: bool
+    whole: Callable[[Any], Any] = lambda value: value
+    """Puts parts of an output back that lie elsewhere."""
 
 
 _BEING_READ = object()
@@ -29,10 +32,18 @@ _BEING_READ = object()
 class Inputs:
     """What the references of one job's arguments become."""
 
-    __slots__ = ("_both", "_fetched", "_given", "_on_missing", "_sources", "_values")
+    __slots__ = ("_both", "_compat", "_fetched", "_given", "_on_missing", "_sources", "_values")
 
-    def __init__(self, sources: Sources, given: Sequence[bytes | model.Input], on_missing: str, resolve: bool | str) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        given: Sequence[bytes | model.Input],
+        on_missing: str,
+        resolve: bool | str,
+        compat: str = "",
+    ) -> None:
         self._sources = sources
+        self._compat = compat
         self._given = given
         self._on_missing = on_missing
         self._both = resolve == "both"
@@ -45,13 +56,45 @@ class Inputs:
         arguments: list[Any] = codec.decode(args, input_of=self._input, allow_pickle=self._sources.allow_pickle)
         return arguments
 
+    def read_as_jobflow(self, args: bytes, bound: bool) -> list[Any]:
+        """The same as jobflow hands them over: with a reference anywhere in args, or in kwargs, all beside it loses its type.
+
+        `bound`: the first argument is the object that a method is bound to, which jobflow leaves alone.
+        """
+        numbers: dict[str, int] = {}
+
+        def reference(number: int, path: list[tuple[str, Any]], uuid: str | None) -> OutputReference:
+            numbers[str(uuid)] = number
+            return OutputReference(str(uuid), tuple(path))
+
+        positional, named = codec.decode(args, input_of=reference, allow_pickle=self._sources.allow_pickle)
+        owner, rest = (positional[:1], positional[1:]) if bound else ([], positional)
+        return [[*owner, *self._round_trip(rest, numbers)], self._round_trip(named, numbers)]
+
+    def _round_trip(self, part: Any, numbers: dict[str, int]) -> Any:
+        if not codec.references_in(part):
+            return part
+
+        def filled(data: Any) -> Any:
+            if isinstance(data, list):
+                return [filled(item) for item in data]
+            if not isinstance(data, dict):
+                return data
+            if data.get("@class") != "OutputReference":
+                return {key: filled(item) for key, item in data.items()}
+            ref = OutputReference.from_dict(data)
+            return self._input(numbers[ref.uuid], list(ref.attributes), ref.uuid)
+
+        return mson.revive(filled(mson.sanitize(part)))
+
     def _input(self, number: int, path: list[tuple[str, Any]], uuid: str | None) -> Any:
         given = self._given[number]
         if isinstance(given, model.Input):
             value = self._missing(given.uuid, path)
         else:
             if number not in self._values:
-                self._values[number] = self._read(given)
+                value = self._read(given)
+                self._values[number] = mson.revive(mson.sanitize(value)) if self._compat else value
             value = self._values[number]
             if path:
                 value = _followed(value, path, uuid or f"input {number}")
@@ -62,7 +105,7 @@ class Inputs:
             return None
         if self._on_missing == OnMissing.PASS:
             return OutputReference(uuid, tuple(path))
-        raise Unresolved(unresolved(uuid, None))
+        raise Unresolved(unresolved(uuid))
 
     def _free(self, ref: OutputReference) -> Any:
         """What a reference inside an output stands for."""
@@ -80,25 +123,34 @@ class Inputs:
             raise RuntimeError(f"Reference cycle detected - {uuid} refers to itself")
         return _followed(value, ref.attributes, uuid)
 
-    def _fetch(self, uuid: str) -> bytes | None:
+    def output_of(self, uuid: str, index: int) -> Any:
+        """The output of a job that is no parent; None if it has none. `index` 0 is the newest."""
+        data = self._fetch(uuid, index)
+        return None if data is None else self._read(data)
+
+    def _fetch(self, uuid: str, index: int = 0) -> bytes | None:
         try:
-            return self._sources.fetch(uuid, 0)
-        except LookupError:
-            return None
+            return self._sources.fetch(uuid, index)
+        except (LookupError, UsageError):
+            return None  # no such job in this store
         except TowlineError as error:
             raise OfTheMachine(error) from error
 
     def _read(self, data: bytes) -> Any:
         allow_pickle = self._sources.allow_pickle
         if codec.stub_token(data) is None:
-            return codec.decode(data, free=self._free, allow_pickle=allow_pickle)
+            return self._whole(data, codec.decode(data, free=self._free, allow_pickle=allow_pickle))
         if self._sources.load_content is None:
             raise OfTheMachine(UsageError("an input is a file, and this worker cannot read files"))
         try:
             header, buffers = self._sources.load_content(data)
         except TowlineError as error:
             raise OfTheMachine(error) from error
-        return codec.join(header, buffers, free=self._free, allow_pickle=allow_pickle)
+        return self._whole(header, codec.join(header, buffers, free=self._free, allow_pickle=allow_pickle))
+
+    def _whole(self, data: bytes, value: Any) -> Any:
+        """The value behind these bytes; what has no such word in it has no stub either."""
+        return self._sources.whole(value) if b"blob_uuid" in data else value
 
 
 def _followed(value: Any, path: Sequence[tuple[str, Any]], source: str) -> Any:

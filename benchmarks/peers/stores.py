@@ -11,6 +11,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, cast
 from uuid import uuid4
@@ -189,7 +190,7 @@ class Aiobotocore:
         with path.open("rb") as file:
             fd = file.fileno()
             starts = range(0, os.fstat(fd).st_size, PART)
-            return await self._upload([lambda at=at: asyncio.to_thread(os.pread, fd, PART, at) for at in starts])  # type: ignore[misc]  # mypy cannot infer a lambda's default
+            return await self._upload([partial(asyncio.to_thread, os.pread, fd, PART, at) for at in starts])
 
     async def write_stream(self, content: bytes) -> dict[str, str]:
         view = memoryview(content)
@@ -197,7 +198,7 @@ class Aiobotocore:
         async def part(at: int) -> bytes:
             return bytes(view[at : at + PART])
 
-        return await self._upload([lambda at=at: part(at) for at in range(0, len(view), PART)])  # type: ignore[misc]  # mypy cannot infer a lambda's default
+        return await self._upload([partial(part, at) for at in range(0, len(view), PART)])
 
     async def _range(self, at: dict[str, str], start: int) -> bytes:
         answer = await self._client.get_object(**at, Range=f"bytes={start}-{start + PART - 1}")

@@ -104,6 +104,7 @@ class Found(NamedTuple):
 
 async def _collected(url: str, dry_run: bool) -> Found:
     from towline.stores import collect
+    from towline.stores.documents import written as documents
     from towline.stores.jobstore.abstract import open_store
     from towline.stores.jobstore.errors import NoSuchJobStoreException
     from towline.stores.store import Store
@@ -117,6 +118,7 @@ async def _collected(url: str, dry_run: bool) -> Found:
         pass  # a run's store without a job table
     store = await Store.open(url)
     try:
+        orphans += await documents.gc(store.objects, dry_run=dry_run)
         return Found(orphans, await collect.abandoned(store.objects, now=time.time(), dry_run=dry_run))
     finally:
         await store.close()

@@ -33,14 +33,14 @@ def run(
     takeover: Takeover = False,
 ) -> None:
     """Run a script; the options are the defaults of the runs in it."""
-    from towline import session, settings
+    from towline import orders, session, settings
 
     if not script.is_file():
         raise UsageError(f"there is no script {script}")
     with settings.override(store=store, workers=workers, address=address, local=local, takeover=takeover):
-        before = session.launches
+        before = orders.launches
         module = execute(script, args or [])
-        if session.launches == before:
+        if orders.launches == before:
             session.run(flow_in(module, script))
 
 

@@ -18,9 +18,9 @@ SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 
 
 @contextmanager
-def collecting(children: list[Job | Flow]) -> Iterator[None]:
+def collecting(children_list: list[Job | Flow]) -> Iterator[None]:
     """Note every Job and Flow that is made inside the block."""
-    token = COLLECTED.set(children)
+    token = COLLECTED.set(children_list)
     try:
         yield
     finally:

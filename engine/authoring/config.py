@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from towline.engine.authoring.plaindata import PlainData
 from towline.engine.authoring.reference import OnMissing
 from towline.engine.errors import UsageError
 from towline.engine.model import Options
@@ -44,7 +45,7 @@ for _power, _letter in enumerate("kmgtp", start=1):
 
 
 @dataclass
-class JobConfig:
+class JobConfig(PlainData):
     """What jobflow lets a user configure of one job."""
 
     resolve_references: bool | str = True
@@ -64,19 +65,10 @@ class JobConfig:
         if not isinstance(self.resolve_references, bool) and self.resolve_references != "both":
             given = repr(self.resolve_references)
             raise ValueError(f"resolve_references must be a bool or the string 'both', got {given}")
+        self.on_missing_references = OnMissing(self.on_missing_references)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, in the shape that monty reads."""
-        named = {"@module": type(self).__module__, "@class": type(self).__name__, "@version": None}
-        return {**named, **dataclasses.asdict(self), "on_missing_references": str(self.on_missing_references)}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> JobConfig:
-        """The config that `as_dict` wrote."""
-        plain = {key: value for key, value in data.items() if not key.startswith("@")}
-        if "on_missing_references" in plain:
-            plain["on_missing_references"] = OnMissing(plain["on_missing_references"])
-        return cls(**plain)
+    def _told(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
 
 
 def options_of(keywords: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
@@ -99,12 +91,25 @@ def options_of(keywords: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
         if given.get(name, off) not in (off, None, False):
             raise UsageError(f"@job({name}={given[name]!r}): this version of towline does not act on {name} yet; leave it out")
     if "cache" in given:
-        given["cache"] = "1" if given["cache"] is True else str(given["cache"] or "")
+        given["cache"] = cache_of(given["cache"])
     requirements = _requirements(keywords)
     return Options(**given, requirements=requirements, stores=_packed(stores)), stores
 
 
 DEFAULT_OPTIONS = Options()
+
+
+def cache_of(given: bool | str | int | None) -> str:
+    """`Options.cache` for what a user gave: True means by code, a text or number is a version, all else no cache."""
+    if given is True:
+        return "code"
+    return f"={given}" if given is not False and given not in (None, "") else ""
+
+
+def told_options(options: Options) -> dict[str, Any]:
+    """The keywords that make these options, without additional stores; only what is not the default."""
+    told = msgspec.structs.asdict(options)
+    return {name: value for name, value in told.items() if name != "stores" and value != getattr(DEFAULT_OPTIONS, name)}
 
 
 def _number(lowest: float) -> Any:
@@ -115,7 +120,7 @@ def _whole(lowest: int, highest: float = float("inf")) -> Any:
     return lambda value: type(value) is int and lowest <= value <= highest
 
 
-_LATER: dict[str, Any] = {"mode": "thread", "timeout_s": 0, "limits": [], "cache": ""}
+_LATER: dict[str, Any] = {"mode": "thread", "timeout_s": 0, "limits": []}
 """Reserved, recorded, and refused until they work: what each is when it is not used."""
 
 _CHECKS: dict[str, tuple[Any, str]] = {

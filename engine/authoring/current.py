@@ -35,6 +35,15 @@ class Running:
     def job(self, job: Job | None) -> None:
         self._job, self._make = job, None
 
+    @property
+    def allow_pickle(self) -> bool:
+        """May pickles be read here?"""
+        return True
+
+    def output_of(self, uuid: str, index: int = 0) -> Any:
+        """The output of any job of the run, by default the newest that there is; None if it has none."""
+        return None
+
 
 RUNNING: ContextVar[Running | None] = ContextVar("towline_running_job", default=None)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from towline.engine.authoring.collecting import COLLECTED, collecting, contains_flow_or_job, outputs_for_jobs
 from towline.engine.authoring.job import Job
 from towline.engine.authoring.maker import Maker
+from towline.engine.authoring.plaindata import PlainData
 from towline.engine.authoring.reference import find_and_get_references
 from towline.engine.authoring.updates import Updatable
 from towline.engine.authoring.uuids import new_uuid
@@ -32,8 +33,12 @@ class JobOrder(StrEnum):
     LINEAR = "linear"
     """As they stand: each waits for the one before it."""
 
+    def as_dict(self) -> str:
+        """The value, as jobflow writes it."""
+        return self.value
 
-class Flow(Updatable):
+
+class Flow(Updatable, PlainData):
     """Jobs and flows, in `order`, with an `output` made of references to outputs of theirs."""
 
     def __init__(
@@ -94,7 +99,7 @@ class Flow(Updatable):
     @property
     def job_uuids(self) -> tuple[str, ...]:
         """uuids of all jobs, those of nested flows included, in order."""
-        return tuple(job.uuid for job in self._jobs())
+        return tuple(job.uuid for job in self.every_job())
 
     @property
     def all_uuids(self) -> tuple[str, ...]:
@@ -153,24 +158,30 @@ class Flow(Updatable):
     def add_jobs(self, jobs: Job | Flow | Sequence[Job | Flow]) -> None:
         """Add members at the end; ValueError if one belongs elsewhere, is here already, or holds this flow."""
         added = [jobs] if isinstance(jobs, Job | Flow) else list(jobs)
-        known = self._uuids()
+        known, new = self._uuids(), set[str]()
+        for member in added:
+            self._check(member, known, new)
+            new.add(member.uuid)
+            if isinstance(member, Flow):
+                new |= member._uuids()
+        # all of them are fit to be added: one that is refused leaves everything as it was
         hosts = (self.uuid, *self.hosts)
         for member in added:
-            self._check(member, known)
-            known.add(member.uuid)
-            if isinstance(member, Flow):
-                known.update(member._uuids())
             if member.host != self.uuid:
                 member.add_hosts_uuids(hosts)
+        known.update(new)
         self._members += added
 
-    def _check(self, member: Job | Flow, known: set[str]) -> None:
+    def _check(self, member: Job | Flow, known: set[str], new: set[str]) -> None:
         if member.host is not None and member.host != self.uuid:
             kind = type(member).__name__
             raise ValueError(f"{kind} {member.name} ({member.uuid}) already belongs to another flow: {member.host}.")
-        if member.uuid in known:
-            raise ValueError(f"jobs array contains multiple jobs/flows with the same uuid ({member.uuid})")
-        if isinstance(member, Flow) and self.uuid in (member.uuid, *member._uuids()):
+        if member.uuid in known or member.uuid in new:
+            raise ValueError(
+                f"jobs array contains multiple jobs/flows with the same uuid ({member.uuid}): "
+                f"{type(member).__name__} {member.name!r}, and one that is in flow {self.name!r} already"
+            )
+        if isinstance(member, Flow) and (self.uuid == member.uuid or self.uuid in member._uuids()):
             raise ValueError(f"circular dependency: Flow ({member.uuid}) contains the current Flow ({self.uuid})")
 
     def _uuids(self) -> set[str]:
@@ -206,10 +217,20 @@ class Flow(Updatable):
             old = tuple(member._hosts)
             member._hosts = lengthened.setdefault(old, (*added, *old) if prepend else (*old, *added))
 
-    def _jobs(self) -> Iterator[Job]:
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, in the shape that monty reads. What `@flow` made is a Flow like any other."""
+        return {**super().as_dict(), "@module": Flow.__module__, "@class": Flow.__name__}
+
+    def _told(self) -> dict[str, Any]:
+        names = ("output", "name", "order", "uuid", "hosts", "metadata", "metadata_updates")
+        return {"jobs": self._members, **{name: getattr(self, name) for name in names}}
+
+    def every_job(self) -> Iterator[Job]:
+        """All jobs inside, those of nested flows included, in order."""
         return (member for member in self.walk() if isinstance(member, Job))
 
-    def _flows(self) -> Iterator[Flow]:
+    def every_flow(self) -> Iterator[Flow]:
+        """This flow and those inside it, each before its members."""
         yield self
         yield from (member for member in self.walk() if isinstance(member, Flow))
 
@@ -279,6 +300,10 @@ def get_flow(flow: Flow | Job | Sequence[Job | Flow], allow_external_references:
 
         Plan(made)
     return made
+
+
+flow_build_context = collecting
+"""jobflow's name for it."""
 
 
 class DecoratedFlow(Flow):

@@ -10,12 +10,14 @@ import copy
 import types
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from towline.engine.authoring import updates
 from towline.engine.authoring.collecting import COLLECTED, SCALARS, contains_flow_or_job
-from towline.engine.authoring.config import DEFAULT_OPTIONS, JobConfig, options_of
+from towline.engine.authoring.config import DEFAULT_OPTIONS, JobConfig, options_of, told_options
 from towline.engine.authoring.maker import Maker
+from towline.engine.authoring.plaindata import PlainData
 from towline.engine.authoring.reference import OutputReference, find_and_get_references
 from towline.engine.authoring.uuids import new_uuid
 from towline.engine.model import Options
@@ -23,6 +25,8 @@ from towline.engine.model import Options
 if TYPE_CHECKING:
     from networkx import DiGraph
     from pydantic import BaseModel
+
+    from towline.engine.authoring.response import Response
 
 _QUIET = SCALARS | {OutputReference}
 _LAZY: dict[str, Callable[[], Any]] = {
@@ -34,7 +38,7 @@ _LAZY: dict[str, Callable[[], Any]] = {
 }
 
 
-class Job(updates.Updatable):
+class Job(updates.Updatable, PlainData):
     """A delayed call of `function`. Usually made by calling a function under `@job`.
 
     Keywords beyond those named are the options of DESIGN section 7 (`retries`, `priority`, ...); any other names an
@@ -192,21 +196,28 @@ class Job(updates.Updatable):
         else:
             self._hosts = (*added, *self._hosts) if prepend else (*self._hosts, *added)
 
+    def run(self, store: Any, job_dir: str | Path | None = None) -> Response[Any]:
+        """Run this job alone, here and now: inputs from `store` (a JobStore), its document into it; see `running.run_job`."""
+        from towline.engine.authoring.running import run_job
+
+        return run_job(self, store, job_dir)
+
     def resolve_args(self, store: Any, inplace: bool = True, wrap_resolved: bool = False) -> Job:
         """Replace the references in the arguments by what `store` holds: here, or in a copy of the job."""
         from towline.engine.authoring.reference import find_and_resolve_references
 
-        resolved = find_and_resolve_references(
+        args, kwargs = find_and_resolve_references(
             [self.function_args, self.function_kwargs],
             store,
             on_missing=self.config.on_missing_references,
             wrap_resolved=wrap_resolved,
         )
         job = self if inplace else copy.copy(self)
-        job.function_args, job.function_kwargs = resolved
+        job.function_args, job.function_kwargs = tuple(args), kwargs
         return job
 
-    def _jobs(self) -> Iterator[Job]:
+    def every_job(self) -> Iterator[Job]:
+        """Itself: a job can be updated like a flow of one."""
         yield self
 
     def __getitem__(self, key: Any) -> OutputReference:
@@ -225,6 +236,16 @@ class Job(updates.Updatable):
 
     def __hash__(self) -> int:
         return hash(self.uuid)
+
+    def _told(self) -> dict[str, Any]:
+        from towline.engine.codec.mson import callable_dict
+
+        names = ("function_args", "function_kwargs", "uuid", "index", "name", "metadata", "config", "hosts")
+        own = {name: getattr(self, name) for name in (*names, "metadata_updates", "config_updates", "name_updates")}
+        schema = self.output_schema
+        # named one by one: a function may be an object that has an as_dict of its own
+        called = {"function": callable_dict(self.function), "output_schema": schema and callable_dict(schema)}
+        return {**called, **own, **told_options(self.options), **self._kwargs}
 
     def __getstate__(self) -> dict[str, Any]:
         from towline.engine.codec.names import name_of

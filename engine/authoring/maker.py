@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from towline.engine.authoring.dictmods import apply_mod
+from towline.engine.authoring.plaindata import PlainData
 
 
 @dataclass
-class Maker:
+class Maker(PlainData):
     """Base of all makers. A subclass is a dataclass with a `name` field that has a default, and overrides `make`."""
 
     def make(self, *args: Any, **kwargs: Any) -> Any:
@@ -48,24 +49,20 @@ class Maker:
 
         return recursive_call(self, updated, name_filter, class_filter, nested)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, in the shape that monty reads; nested objects by their own as_dict."""
-        named = {"@module": type(self).__module__, "@class": type(self).__qualname__, "@version": None}
-        return {**named, **{name: _plain(value) for name, value in settings_of(self).items()}}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Any:
-        """The maker that `as_dict` wrote."""
-        return cls(**{name: _revived(value) for name, value in data.items() if not name.startswith("@")})
+    def _told(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in names_of_settings(self)}
 
 
 def settings_of(maker: Any) -> dict[str, Any]:
     """What the maker's constructor was given, as it is now: copies, so that changes stay outside."""
+    return {name: copy.deepcopy(getattr(maker, name)) for name in names_of_settings(maker)}
+
+
+def names_of_settings(maker: Any) -> list[str]:
+    """The arguments of the maker's constructor."""
     if dataclasses.is_dataclass(maker):
-        names = [field.name for field in dataclasses.fields(maker) if field.init]
-    else:
-        names = [name for name in inspect.signature(type(maker)).parameters if hasattr(maker, name)]
-    return {name: copy.deepcopy(getattr(maker, name)) for name in names}
+        return [field.name for field in dataclasses.fields(maker) if field.init]
+    return [name for name in inspect.signature(type(maker)).parameters if hasattr(maker, name)]
 
 
 def recursive_call(
@@ -100,21 +97,3 @@ def recursive_call(
         return copy.deepcopy(value)
 
     return visit(obj)
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "as_dict"):
-        return value.as_dict()
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def _revived(value: Any) -> Any:
-    from towline.engine.codec.names import find
-
-    if isinstance(value, dict):
-        if "@class" in value and "@module" in value:
-            return find(f"{value['@module']}:{value['@class']}").from_dict(value)
-        return {key: _revived(item) for key, item in value.items()}
-    return [_revived(item) for item in value] if isinstance(value, list) else value

@@ -7,10 +7,13 @@ the codec's work, since it alone knows what it would write.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+from towline.engine.authoring.plaindata import PlainData
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -32,13 +35,17 @@ class OnMissing(StrEnum):
     PASS = "pass"  # noqa: S105 - jobflow's word for it, not a password
     """Hand the reference itself to the job."""
 
+    def as_dict(self) -> str:
+        """The value, as jobflow writes it."""
+        return self.value
+
 
 class Outputs(Protocol):
     """What resolving outside a run needs of a store (a JobStore has it)."""
 
     def query_one(self, criteria: dict[str, Any], properties: list[str], sort: dict[str, int]) -> dict[str, Any] | None: ...
 
-    def get_output(self, uuid: str, which: str, load: bool, on_missing: OnMissing) -> Any: ...
+    def get_output(self, uuid: str, *, which: str, load: bool, on_missing: OnMissing) -> Any: ...
 
 
 class OutputReference:
@@ -65,18 +72,23 @@ class OutputReference:
         on_missing: OnMissing = OnMissing.ERROR,
         deserialize: bool = True,
     ) -> Any:
-        """The referenced value as `store` has it now (its highest index); `deserialize` is there for jobflow's sake."""
+        """The referenced value as `store` has it now (its highest index).
+
+        ValueError if there is none, unless `on_missing` says otherwise; without `deserialize` objects stay the dicts that
+        documents hold.
+        """
         cache = {} if cache is None else cache
-        known = cache.setdefault(self.uuid, {})
-        found = store.query_one({"uuid": self.uuid}, ["index"], sort={"index": -1})
-        index = None if found is None else found["index"]
-        if index is not None and index not in known:
-            known[index] = store.get_output(self.uuid, which="last", load=True, on_missing=on_missing)
-        if index in known:
-            return follow(known[index], self.attributes)
-        if on_missing == OnMissing.ERROR:
-            raise ValueError(unresolved(self.uuid, index, cache))
-        return None if on_missing == OnMissing.NONE else self
+        index = _read(store, self.uuid, cache, on_missing)
+        known = cache[self.uuid]
+        if index is None or index not in known:
+            if on_missing == OnMissing.ERROR:
+                raise ValueError(unresolved(self.uuid, index, cache))
+            return None if on_missing == OnMissing.NONE else self
+        if deserialize:
+            from towline.engine.codec import mson
+
+            known[index] = mson.revive(known[index])
+        return follow(known[index], self.attributes)
 
     def set_uuid(self, uuid: str, inplace: bool = True) -> OutputReference:
         """This reference with another uuid: changed in place, or a changed copy."""
@@ -162,7 +174,7 @@ _set_schema = _slots["output_schema"].__set__
 
 
 @dataclass
-class ResolvedReference:
+class ResolvedReference(PlainData):
     """A reference together with its value: what a job with `resolve_references="both"` is handed."""
 
     uuid: str
@@ -174,11 +186,15 @@ class ResolvedReference:
         """The reference that was resolved."""
         return OutputReference(self.uuid, self.attributes)
 
+    def _told(self) -> dict[str, Any]:
+        return {"uuid": self.uuid, "attributes": self.attributes, "value": self.value}
 
-def unresolved(uuid: str, index: int | None, cache: dict[str, Any] | None = None) -> str:
+
+def unresolved(uuid: str, index: int | None = None, cache: dict[str, Any] | None = None) -> str:
     """jobflow's sentence for a reference without a value."""
     place = f" ({index})" if index is not None else ""
-    return f"Could not resolve reference - {uuid}{place} not in store or {index=}, cache={cache or {}}"
+    known = {uuid: {}} if cache is None else cache
+    return f"Could not resolve reference - {uuid}{place} not in store or {index=}, cache={known}"
 
 
 def follow(data: Any, attributes: Iterable[Sequence[Any]]) -> Any:
@@ -197,14 +213,73 @@ def resolve_references(
 ) -> dict[OutputReference, Any]:
     """The values of many references; each output is read once."""
     cache = {} if cache is None else cache
-    return {ref: ref.resolve(store, cache, on_missing, deserialize) for ref in references}
+    seen = _Remembered(store)
+    seen.read_together([ref.uuid for ref in references], cache)
+    return {ref: ref.resolve(seen, cache, on_missing, deserialize) for ref in references}
+
+
+class _Remembered:
+    """A store that is asked once for the newest index of a uuid."""
+
+    def __init__(self, store: Outputs) -> None:
+        self._found: dict[str, Any] = {}
+        self._store = store
+        self.get_output = store.get_output
+
+    def read_together(self, uuids: Sequence[str], cache: dict[str, Any]) -> None:
+        """Fill the cache in one pass, where the store can do that; outputs that hold references are read one by one."""
+        get_outputs = getattr(self._store, "get_outputs", None)
+        wanted = [uuid for uuid in dict.fromkeys(uuids) if not cache.get(uuid)]
+        if get_outputs is None or len(wanted) < 2:
+            return
+        for uuid, (index, output) in get_outputs(wanted, load=True).items():
+            self._found[uuid] = {"index": index}
+            if not find_and_get_references(output):
+                cache.setdefault(uuid, {})[index] = output
+
+    def query_one(self, criteria: dict[str, Any], properties: list[str], sort: dict[str, int]) -> dict[str, Any] | None:
+        uuid = criteria["uuid"]
+        if uuid not in self._found:
+            self._found[uuid] = self._store.query_one(criteria, properties, sort=sort)
+        found: dict[str, Any] | None = self._found[uuid]
+        return found
+
+
+def _read(store: Outputs, uuid: str, cache: dict[str, Any], on_missing: OnMissing) -> int | None:
+    """The newest index of an output, which is then in `cache` if it could be read; None if there is none."""
+    known = cache.setdefault(uuid, {})
+    found = store.query_one({"uuid": uuid}, ["index"], sort={"index": -1})
+    if found is None:
+        return None
+    index: int = found["index"]
+    if index not in known:
+        # an output that refers to something missing counts as missing itself
+        with contextlib.suppress(ValueError):
+            known[index] = store.get_output(uuid, which="last", load=True, on_missing=on_missing)
+    return index
 
 
 def find_and_get_references(arg: Any) -> tuple[OutputReference, ...]:
-    """Every reference inside a value, in the order in which they appear, each once."""
+    """Every reference inside a value, in the order in which they appear, each once.
+
+    The dicts that stand for references in documents are found, too.
+    """
     from towline.engine.codec import references_in
 
-    return tuple(references_in(arg))
+    return tuple(references_in(_from_documents(arg)))
+
+
+def _from_documents(value: Any) -> Any:
+    """The value with references in the place of the dicts that documents hold for them; itself if there are none."""
+    if isinstance(value, dict):
+        if value.get("@class") == "OutputReference":
+            return OutputReference.from_dict(value)
+        made: Any = {key: _from_documents(item) for key, item in value.items()}
+        return made if any(made[key] is not value[key] for key in value) else value
+    if type(value) in (list, tuple):
+        made = [_from_documents(item) for item in value]
+        return type(value)(made) if any(new is not old for new, old in zip(made, value, strict=True)) else value
+    return value
 
 
 def find_and_resolve_references(
@@ -221,11 +296,14 @@ def find_and_resolve_references(
     cache = {} if cache is None else cache
 
     def value_of(ref: OutputReference) -> Any:
-        value = ref.resolve(store, cache, on_missing, deserialize)
+        value = resolved[ref]
         return ResolvedReference(ref.uuid, ref.attributes, value) if wrap_resolved else value
 
-    if not codec.references_in(arg):
+    arg = _from_documents(arg)
+    references = codec.references_in(arg)
+    if not references:
         return arg
+    resolved = resolve_references(references, store, cache, on_missing, deserialize)
     return codec.decode(codec.encode(arg), free=value_of)
 
 
@@ -233,7 +311,7 @@ def validate_schema_access(schema: type[BaseModel], item: Any) -> tuple[bool, ty
     """(True, the nested model behind `item` if it is one); AttributeError if the schema has no such field or property."""
     field = schema.model_fields.get(item) if isinstance(item, str) else None
     if field is None:
-        if isinstance(item, str) and _has_property_like(schema, item):
+        if isinstance(item, str) and has_property_like(schema, item):
             return True, None
         field = _by_alias(schema, item)
         if field is None:
@@ -251,6 +329,7 @@ def _model(annotation: Any) -> type[BaseModel] | None:
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
-def _has_property_like(schema: type, name: str) -> bool:
-    attribute = getattr(schema, name, None)
+def has_property_like(obj_type: type, name: str) -> bool:
+    """Has the class an attribute that its instances compute, as a property does?"""
+    attribute = getattr(obj_type, name, None)
     return isinstance(attribute, property) or (not callable(attribute) and hasattr(attribute, "__get__"))

@@ -22,10 +22,12 @@ class Updatable:
     `dictmods`; `dynamic`: the change is also made to the jobs that these jobs add to the graph when they run.
     """
 
-    def _jobs(self) -> Iterator[Job]:
+    def every_job(self) -> Iterator[Job]:
+        """The job itself, or all inside the flow, those of nested flows included."""
         raise NotImplementedError
 
-    def _flows(self) -> Iterator[Flow]:
+    def every_flow(self) -> Iterator[Flow]:
+        """The flow itself and those inside it; none for a job."""
         return iter(())
 
     def update_kwargs(
@@ -36,7 +38,7 @@ class Updatable:
         dict_mod: bool = False,
     ) -> None:
         """Change keyword arguments."""
-        for job in self._jobs():
+        for job in self.every_job():
             if passes(job, name_filter, function_filter):
                 apply(update, job.function_kwargs, dict_mod)
 
@@ -53,7 +55,7 @@ class Updatable:
         def changed(value: Any) -> Any:
             return value.update_kwargs(update, name_filter, class_filter, nested, dict_mod) if isinstance(value, Maker) else value
 
-        for job in self._jobs():
+        for job in self.every_job():
             if job.maker is not None:
                 job.function = getattr(changed(job.maker), job.function.__name__)
             elif nested:
@@ -62,9 +64,9 @@ class Updatable:
 
     def append_name(self, append_str: str, prepend: bool = False, dynamic: bool = True) -> None:
         """Lengthen the names at their ends or fronts, those of flows too."""
-        for flow in self._flows():
+        for flow in self.every_flow():
             flow.name = append_str + flow.name if prepend else flow.name + append_str
-        for job in self._jobs():
+        for job in self.every_job():
             job.name = append_str + job.name if prepend else job.name + append_str
             if dynamic:
                 job.name_updates.append({"append_str": append_str, "prepend": prepend})
@@ -81,12 +83,12 @@ class Updatable:
         """Change the metadata, of flows too where `callback_filter`, which is handed the job or flow, does not say no."""
         filters = {"name_filter": name_filter, "function_filter": function_filter, "callback_filter": callback_filter}
         said = {"update": update, "dict_mod": dict_mod, **filters}
-        for job in self._jobs():
+        for job in self.every_job():
             if dynamic:
                 job.metadata_updates.append(dict(said))
             if passes(job, name_filter, function_filter, callback_filter):
                 apply(update, job.metadata, dict_mod)
-        for flow in self._flows():
+        for flow in self.every_flow():
             if callback_filter is None or callback_filter(flow) is not False:
                 apply(update, flow.metadata, dict_mod)
                 if dynamic:
@@ -105,7 +107,7 @@ class Updatable:
         check_config(config, attributes, dict_mod)
         filters = {"name_filter": name_filter, "function_filter": function_filter}
         said = {"config": config, "attributes": attributes, "dict_mod": dict_mod, **filters}
-        for job in self._jobs():
+        for job in self.every_job():
             if dynamic:
                 job.config_updates.append(dict(said))
             if passes(job, name_filter, function_filter):
@@ -158,7 +160,8 @@ def configured(
         if dict_mod:
             plain = old.as_dict()
             apply_mod(copy.deepcopy(config), plain)
-            return JobConfig.from_dict(plain)
+            changed: JobConfig = JobConfig.from_dict(plain)
+            return changed
         wanted = list(config) if wanted is None else wanted
         if not set(wanted) <= set(config):
             raise ValueError("Specified attributes include a key that is not present in the config dictionary.")

@@ -6,6 +6,7 @@ The pool is emptied in a forked child, so that parent and child never hand out t
 from __future__ import annotations
 
 import os
+from hashlib import blake2b
 
 _BATCH = 256
 _pool: list[str] = []
@@ -18,6 +19,12 @@ def new_uuid() -> str:
     except IndexError:
         _pool.extend(_mint(_BATCH))
         return _mint(1)[0]
+
+
+def named_uuid(name: str) -> str:
+    """The uuid (version 8) that this name always has."""
+    h = blake2b(name.encode(), digest_size=16, person=b"towline").hexdigest()
+    return f"{h[:8]}-{h[8:12]}-8{h[13:16]}-{'89ab'[int(h[16], 16) & 3]}{h[17:20]}-{h[20:]}"
 
 
 def _mint(count: int) -> list[str]:

@@ -20,6 +20,7 @@ from typing import Any
 from uuid import UUID
 
 from towline.engine.authoring.reference import OutputReference
+from towline.engine.authoring.updates import Updatable
 from towline.engine.codec import names
 from towline.engine.codec.packing import HANDLERS, Handler, Packer
 from towline.engine.codec.reading import Reader, refuse_pickle
@@ -78,6 +79,9 @@ def _of_class(kind: type) -> Handler:
             return _state_of(_dataclass_state)
         if hasattr(kind, "__attrs_attrs__"):
             return _state_of(_attrs_state)
+    if issubclass(kind, Updatable):
+        # a Job or a Flow: their dicts name functions, which need not be importable
+        return pickled
     if callable(getattr(kind, "as_dict", None)) and callable(getattr(kind, "from_dict", None)):
         return _mson
     base = _json_base(kind)

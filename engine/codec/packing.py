@@ -6,7 +6,7 @@ is dispatched on its exact type; a type that is met for the first time is looked
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from towline.engine.authoring.reference import OutputReference
@@ -24,13 +24,15 @@ Handler = Callable[[Any, "Packer"], Any]
 class Packer:
     """One value on its way to bytes: how references are written, what was found, and where large buffers go."""
 
-    __slots__ = ("allow_pickle", "buffers", "careful", "named", "numbers", "references")
+    __slots__ = ("allow_pickle", "buffers", "careful", "free", "named", "numbers", "references")
 
     def __init__(self, *, numbers: dict[str, int] | None = None, named: bool = False, allow_pickle: bool = True) -> None:
         self.numbers = numbers
         """uuid to number of the parent, filled as references are met; None: references are written as values."""
         self.named = named
         """Write the uuid beside the number."""
+        self.free: Collection[str] = ()
+        """uuids whose references are written as values all the same."""
         self.references: dict[OutputReference, None] = {}
         """Those met, in order."""
         self.buffers: list[Any] | None = None
@@ -96,7 +98,7 @@ class Packer:
     def reference(self, ref: OutputReference) -> Ext:
         """A reference, as a parent's number or as a value."""
         self.references[ref] = None
-        if self.numbers is None:
+        if self.numbers is None or ref.uuid in self.free:
             schema = None if ref.output_schema is None else self.wire(ref.output_schema)
             return ext(Code.REFERENCE, [ref.uuid, self._path(ref), schema])
         number = self.numbers.setdefault(ref.uuid, len(self.numbers))
@@ -198,23 +200,31 @@ def encode_call(
     numbers: dict[str, int] | None = None,
     named: bool = False,
     allow_pickle: bool = True,
+    free: Collection[str] = (),
+    met: list[OutputReference] | None = None,
 ) -> bytes:
     """The arguments of a job as `[args, kwargs]`.
 
     With `numbers` each reference becomes the number of its parent: new uuids are numbered on from `len(numbers)`, in the
-    order in which they are met. `named` keeps the uuid beside the number.
+    order in which they are met. `named` keeps the uuid beside the number; references to `free` uuids stay values. The
+    references are added to `met`.
     """
     if PLAIN.issuperset(map(type, args)) and (not kwargs or PLAIN.issuperset(map(type, kwargs.values()))):
         try:
             return pack((args, kwargs))
         except (OverflowError, UnicodeEncodeError):
             pass
-    elif numbers is not None and not named and not kwargs and _SIMPLE.issuperset(map(type, args)):
+    elif numbers is not None and not named and met is None and not free and not kwargs and _SIMPLE.issuperset(map(type, args)):
         try:
             return pack(([_input(arg, numbers) if type(arg) is OutputReference else arg for arg in args], kwargs))
         except (OverflowError, UnicodeEncodeError):
             pass
-    return _call(Packer(numbers=numbers, named=named, allow_pickle=allow_pickle), args, kwargs)
+    packer = Packer(numbers=numbers, named=named, allow_pickle=allow_pickle)
+    packer.free = free
+    data = _call(packer, args, kwargs)
+    if met is not None:
+        met.extend(packer.references)
+    return data
 
 
 def _input(ref: OutputReference, numbers: dict[str, int]) -> Ext:

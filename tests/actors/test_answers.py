@@ -68,6 +68,19 @@ async def test_output_is_there_once_it_is_complete() -> None:
         await asked("output", where | {"index": 2})
 
 
+async def test_all_outputs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Asked()
+    assert await asked("completed") == []
+    asked.desk.complete([asked.jobs[0]])
+    more = asked.desk.leased()
+    asked.desk.complete(more)
+    monkeypatch.setattr(answers, "PUT_TOGETHER", 1)
+    rows = sorted([0, *(job.row for job in more)])
+    assert len(rows) > 1
+    assert await asked("completed") == [(uuid_of(row), 1, b"\xc0") for row in rows]
+    assert await asked("completed", {"flow": "flow"}) == await asked("completed")
+
+
 @pytest.mark.parametrize("uuids", [["aaaa-1", "aaaa-2", "bbbb-3"], [uuid_of(n, flow) for n, flow in enumerate(FLOWS)]])
 async def test_a_uuid_may_be_shortened_while_it_names_one(uuids: list[str]) -> None:
     asked = Asked(uuids=uuids)
@@ -193,4 +206,27 @@ async def test_what_no_run_answers() -> None:
     asked = Asked()
     with pytest.raises(UsageError, match="'dance' is not a question"):
         await asked("dance")
-    assert {"status", "jobs", "output", "logs"} == answers.QUESTIONS
+    assert {"status", "jobs", "output", "completed", "logs", "cached", "states"} == answers.QUESTIONS
+
+
+async def test_states_of_many() -> None:
+    asked = Asked()
+    asked.desk.complete([asked.jobs[0]])
+    said = await asked("states", {"uuids": [uuid_of(0), "nobody"]})
+    assert said == [["completed", 1], None]
+
+
+async def test_what_an_outcome_is_filed_under() -> None:
+    asked = Asked()
+    cached = model.Cached(b"key", "m:f code:1", [("x", b"hash")])
+    job = asked.jobs[0]
+    reader = DeskReader(asked.desk)
+    assert await answers.filed(asked.desk.core, reader, {"key": b"key"}) is None
+    assert await asked("cached", {"uuid": uuid_of(0)}) is None
+    asked.desk.pull(number=1, endings=[model.Ending(0, job.counter, b"output", cached=cached)])
+    assert await answers.filed(asked.desk.core, reader, {"key": b"key"}) == {"row": 0, "output": b"output"}
+    assert await answers.filed(asked.desk.core, reader, {"key": b"other"}) is None
+    said = await asked("cached", {"uuid": uuid_of(0)})
+    assert said == {"key": b"key", "function": "m:f code:1", "arguments": {"x": b"hash"}, "reused": ""}
+    again = asked.desk.successor(epoch=2)
+    assert (await answers.filed(again.core, reader, {"key": b"key"})) == {"row": 0, "output": b"output"}

@@ -212,6 +212,21 @@ async def test_a_refusal_changes_nothing(led_stage: Stage) -> None:
     assert led_stage.writer.batches == []
 
 
+async def test_who_waits_for_news_is_woken_by_the_next_commit(led_stage: Stage) -> None:
+    assert not await led_stage.performer.moved(0.0)
+    waiting = asyncio.ensure_future(led_stage.performer.moved(60.0))
+    led_stage.submit(1)
+    await led_stage.settle()
+    assert not waiting.done()
+    await led_stage.commit()
+    assert await waiting
+    left = asyncio.ensure_future(led_stage.performer.moved(60.0))
+    await led_stage.settle()
+    led_stage.performer.over(None)
+    with pytest.raises(UsageError, match="has closed"):
+        await left
+
+
 async def test_idle_is_said_when_it_is_durable(led_stage: Stage) -> None:
     assert await led_stage.performer.idle(0.0)
     led_stage.submit(1)

@@ -12,6 +12,7 @@ from towline.actors.runner import Contents, make_runner
 from towline.engine import codec
 from towline.engine.errors import TowlineError
 from towline.engine.model import INLINE_LIMIT
+from towline.stores.documents.store import JobStore
 from towline.stores.store import Store
 
 LARGE = ["line"] * INLINE_LIMIT
@@ -49,5 +50,14 @@ async def test_an_executor_is_put_together(store_dir: Path) -> None:
         def fetch(self, uuid: str, index: int) -> bytes | None:
             return None
 
+        def filed(self, key: bytes) -> tuple[int, bytes] | None:
+            return None
+
     asker: Any = Asker()
-    assert isinstance(make_runner(asker, str(store_dir), allow_pickle=True), Executor)
+    made = make_runner(asker, str(store_dir), allow_pickle=True)
+    assert isinstance(made, Executor)
+    shown = made.exposed()
+    assert isinstance(shown, JobStore)
+    assert made.exposed() is shown
+    store = JobStore(str(store_dir))
+    assert make_runner(asker, str(store_dir), True, store).exposed() is store

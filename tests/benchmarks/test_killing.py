@@ -16,7 +16,9 @@ from towline.benchmarks import killing
 
 ORPHAN = """
 import subprocess, sys
-child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
+# it waits for nothing that ends with its parent
+waits = [sys.executable, "-c", "import signal; signal.pause()"]
+child = subprocess.Popen(waits, stdout=subprocess.DEVNULL, start_new_session=True)
 print(child.pid, flush=True)
 input()
 """

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.kit.measured import CHAIN, measured, report
-from towline.benchmarks.report import Report, load, save
+from tests.kit.measured import AUTHORING, CHAIN, measured, report
+from towline.benchmarks.report import QUICK, Report, load, save
 
 FAST = measured("flat", "towline", [0.2, 9.0, 0.1], build_s=0.05)
 SLOW = measured("flat", "Ray tasks", [1.0, 0.9, 1.1])
@@ -55,3 +55,13 @@ def test_something_else_is_no_report(tmp_path: Path) -> None:
     with pytest.raises(msgspec.ValidationError):
         load(tmp_path / "x.json")
     assert Report.__struct_fields__
+
+
+def test_bars_of_authoring() -> None:
+    assert AUTHORING.missed() == [
+        "run wide: 4.0 x jobflow, the bar is 5 x",
+        "resolve: 1.50 s for 10000, the bar is 1 s",
+    ]
+    [wide, *_] = AUTHORING.results
+    assert AUTHORING.ratio(wide, QUICK) == 2.0
+    assert AUTHORING.ratio(AUTHORING.results[3]) is None, "jobflow was not measured at it"

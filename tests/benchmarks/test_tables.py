@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from tests.kit.measured import CHAIN, MACHINE, measured, report
+from tests.kit.measured import AUTHORING, CHAIN, MACHINE, measured, report
 from towline.benchmarks import tables
 
 RESULTS = [
@@ -45,10 +45,29 @@ def test_the_chain_is_told_fact_by_fact() -> None:
     assert facts["outcomes that the restored leader had"] == "480"
 
 
+def test_lines_of_the_authoring_works() -> None:
+    found = tables.local_rows(AUTHORING)
+    assert found[0] == (
+        "run wide", "1,000", "towline", "fsync before told, local disk", "0.500", "0.400 to 0.600", "2,000", "4.0", "2.0", "5, 20"
+    )  # fmt: skip
+    assert found[1][7:] == ("1.0", "0.50", "")
+    assert [line[9] for line in found[3:5]] == ["1 s", ""], "a bar in seconds is that of one size"
+    assert found[5][6:8] == ("", "2.0")
+    assert all(len(row) == len(tables.LOCAL_HEADER) for row in found)
+
+
 def test_all_of_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    tables.show(report(*RESULTS, chain=CHAIN))
+    tables.show(report(*RESULTS, chain=CHAIN, authoring=AUTHORING))
     out = capsys.readouterr().out
-    for words in ("5,000", "fsync before told, local disk", "ratio (at most 2)", "An Abacus", "towline 0.1.0", "median of 3"):
+    for words in (
+        "5,000",
+        "fsync before told, local disk",
+        "ratio (at most 2)",
+        "An Abacus",
+        "towline 0.1.0",
+        "median of 3",
+        "x jobflow",
+    ):
         assert words in out
     tables.show(report(chain=CHAIN))
     assert "building" not in capsys.readouterr().out

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.kit.fake_leader import FakeLeader, FakeWire
-from towline import Flow, Response, UsageError, client, job, locally, offline, run_locally, session
+from towline import Flow, Response, UsageError, client, job, locally, offline, orders, run_locally, session
 
 
 @job
@@ -20,9 +22,9 @@ def add(a: int, b: int) -> int:
 class Stage:
     def __init__(self) -> None:
         self.leader = FakeLeader()
-        self.order: session.Order | None = None
+        self.order: orders.Order | None = None
 
-    def start(self, order: session.Order) -> FakeLeader:
+    def start(self, order: orders.Order) -> FakeLeader:
         self.order = order
         return self.leader
 
@@ -33,7 +35,13 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     made = Stage()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(session, "start", made.start)
-    monkeypatch.setattr(session, "chunks_of", lambda flow: iter([b"x" * len(list(flow.jobs))]))
+    real = session.chunks_of
+
+    def chunks_of(flow: Any, *rest: Any) -> Iterator[bytes]:
+        real(flow, *rest)  # what cannot be taken is refused
+        return iter([b"x" * len(list(flow.jobs))])
+
+    monkeypatch.setattr(session, "chunks_of", chunks_of)
     monkeypatch.setattr(client, "find", lambda _url: None)
 
     def ask(_self: object, verb: str, payload: Any = None, _s: float | None = None) -> Any:
@@ -50,10 +58,10 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
 def test_the_answer_is_by_uuid_and_index(stage: Stage) -> None:
     one = add(1, 2)
     stage.leader.client.outputs = {one.uuid: 3}
-    assert run_locally(one, log=False) == {one.uuid: {1: Response(output=3)}}
+    assert run_locally(one, log=False) == {one.uuid: {1: Response(output=3, job_dir=Path.cwd())}}
     assert stage.order is not None
     assert (stage.order.local, stage.order.store) == (True, ".towline/Flow")
-    assert stage.leader.options == [{}]
+    assert [options.keys() for options in stage.leader.options] == [{"responded"}]
 
 
 def test_failed_jobs_are_absent_and_logged(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
@@ -76,23 +84,33 @@ def test_references_that_lead_outside_are_refused_unless_allowed(stage: Stage) -
     outside = add(1, 2)
     with pytest.raises(ValueError, match="not found in the jobs array"):
         run_locally(Flow([add(outside.output, 1)]), log=False)
-    run_locally(Flow([add(outside.output, 1)]), log=False, allow_external_references=True)
+    with pytest.raises(ValueError, match=rf"Could not resolve reference - {outside.uuid} .*'add' .* refers to it in args\[0\]"):
+        run_locally(Flow([add(outside.output, 1)]), log=False, allow_external_references=True)
+    assert stage.order is None
 
 
 def test_the_first_exception_can_be_let_out(stage: Stage) -> None:
     run_locally(add(1, 2), log=False, raise_immediately=True)
-    assert stage.leader.options == [{"raise_immediately": True}]
+    assert stage.leader.options[0]["raise_immediately"] is True
 
 
 def test_a_document_store_is_refused_with_what_to_give(stage: Stage) -> None:
-    with pytest.raises(UsageError, match="store must be a path or URL, not dict"):
+    with pytest.raises(UsageError, match="store must be a path, a URL or a JobStore, not dict"):
         run_locally(add(1, 2), store={})  # type: ignore[arg-type]  # what a user of jobflow may hand over
+
+
+class Now(dt.datetime):
+    """A clock that stands."""
+
+    @classmethod
+    def now(cls, tz: dt.tzinfo | None = None) -> Any:
+        return dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=tz)
 
 
 def test_each_job_gets_a_folder_of_its_own(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = iter([7, 7, 8])
     monkeypatch.setattr(locally.random, "randrange", lambda _n: next(numbers))
-    monkeypatch.setattr(locally.time, "strftime", lambda *_a: "now")
+    monkeypatch.setattr(locally.dt, "datetime", Now)
     seen: list[Path] = []
 
     def body() -> None:
@@ -103,7 +121,7 @@ def test_each_job_gets_a_folder_of_its_own(stage: Stage, tmp_path: Path, monkeyp
 
     stage.leader.body = body
     run_locally(add(1, 2), log=False, create_folders=True, root_dir="work")
-    assert seen == [tmp_path / "work/job_now-00007", tmp_path / "work/job_now-00008"]
+    assert seen == [tmp_path / f"work/job_2026-01-02-03-04-05-000000-{number}" for number in ("00007", "00008")]
     assert Path.cwd() == tmp_path
 
 

@@ -14,6 +14,7 @@ import towline
 from tests.kit.fake_leader import FakeLeader, FakeWire
 from towline import Flow, Job, Run, RunFailed, UsageError, client, job, offline, places, session
 from towline.actors.endpoint import Endpoint
+from towline.orders import Order, order_of
 from towline.progress import Bar
 from towline.stores.errors import StoreLocked
 
@@ -28,14 +29,14 @@ class Stage:
 
     def __init__(self) -> None:
         self.leader = FakeLeader()
-        self.orders: list[session.Order] = []
-        self.chunks: Callable[[Any], Any] = lambda flow: iter([b"x" * len(list(flow.jobs))])
+        self.orders: list[Order] = []
+        self.chunks: Callable[[Any], Any] = lambda flow, *_: iter([b"x" * len(list(flow.jobs))])
 
     @property
     def wire(self) -> FakeWire:
         return self.leader.client
 
-    def start(self, order: session.Order) -> FakeLeader:
+    def start(self, order: Order) -> FakeLeader:
         self.orders.append(order)
         if self.leader.closed:
             self.leader = FakeLeader()
@@ -47,7 +48,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     made = Stage()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(session, "start", made.start)
-    monkeypatch.setattr(session, "chunks_of", lambda flow: made.chunks(flow))
+    monkeypatch.setattr(session, "chunks_of", lambda flow, *_: made.chunks(flow))
     monkeypatch.setattr(client, "find", lambda _url: None)
     monkeypatch.setattr(client, "leading", lambda _url: None)
     return made
@@ -224,7 +225,7 @@ def test_a_start_that_fails_leaves_no_bar(stage: Stage, monkeypatch: pytest.Monk
     views: list[Bar] = []
     monkeypatch.setattr(session.shows, "show", lambda _wanted, store: views.append(Bar(store)) or views[0])
 
-    def start(_order: session.Order) -> Any:
+    def start(_order: Order) -> Any:
         assert views[0]._bar.live.is_started
         raise UsageError("no Ray answers")
 
@@ -330,7 +331,7 @@ def test_submit_does_not_wait(stage: Stage) -> None:
 def test_with_an_address_the_leader_outlives_us(stage: Stage) -> None:
     towline.submit(add(1, 2), store="runs/x", address="auto")
     assert stage.orders[0].detached
-    assert not session.order_of(add(1, 2), {"address": "auto"}).detached
+    assert not order_of(add(1, 2), {"address": "auto"}).detached
 
 
 def test_a_local_submit_runs_its_jobs_beside_us(stage: Stage) -> None:
@@ -425,11 +426,11 @@ def test_resume_needs_a_store(monkeypatch: pytest.MonkeyPatch, stage: Stage, at_
 def test_a_store_that_is_led_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     led = Endpoint("/none", "t", 1, 7, 1.0, "here", "boot", "pid:[1]")
     monkeypatch.setattr(client, "leading", lambda _url: led)
-    order = session.Order(store="runs/x", create=False)
+    order = Order(store="runs/x", create=False)
     with pytest.raises(StoreLocked, match=r"the store at runs/x is being led by process 7 on here.*connect.*takeover"):
         session.refuse_if_led(order)
-    session.refuse_if_led(session.Order(store="runs/x", create=False, takeover=True))
-    session.refuse_if_led(session.Order(store="runs/x", create=True))
+    session.refuse_if_led(Order(store="runs/x", create=False, takeover=True))
+    session.refuse_if_led(Order(store="runs/x", create=True))
 
 
 def test_connect_prefers_the_leader_to_the_store(monkeypatch: pytest.MonkeyPatch, at_rest: FakeWire) -> None:
@@ -455,22 +456,3 @@ def test_arguments_that_do_not_fit_are_refused(stage: Stage, options: dict[str, 
     with pytest.raises(UsageError, match=message):
         towline.run(add(1, 2), **options)
     assert stage.orders == []
-
-
-def test_what_the_call_says_is_stronger_than_the_settings(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TOWLINE_LOCAL", "1")
-    monkeypatch.setenv("TOWLINE_WORKERS", "5")
-    assert session.order_of(add(1, 2), {}).local
-    assert session.order_of(add(1, 2), {}).workers == 5
-    assert session.order_of(add(1, 2), {"workers": 2}).workers == 2
-    assert not session.order_of(add(1, 2), {"address": "auto"}).local
-    monkeypatch.setenv("TOWLINE_ADDRESS", "auto")
-    monkeypatch.delenv("TOWLINE_LOCAL")
-    assert session.order_of(add(1, 2), {}).address == "auto"
-    assert session.order_of(add(1, 2), {"local": True}).address is None
-
-
-def test_runs_are_counted_for_the_command_line(stage: Stage) -> None:
-    before = session.launches
-    towline.run(add(1, 2), progress=False)
-    assert session.launches == before + 1

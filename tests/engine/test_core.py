@@ -94,9 +94,57 @@ def test_cancel_after_a_takeover_waits_for_those_that_may_still_run() -> None:
 def test_unknown_verbs_are_refused() -> None:
     desk = desk_with(chunk(1))
     desk.feed(ev.Steer(7, "pause"))
-    desk.feed(ev.Steer(8, "stop", [0]))
-    assert [desk.told[token].ok for token in (7, 8)] == [False, False]
+    assert not desk.told[7].ok
     assert "known: stop" in str(desk.told[7].value)
+
+
+def test_named_jobs_are_stopped_unless_somebody_may_run_them() -> None:
+    desk = desk_with(chunk([[], [0], []], specs=[spec(), spec(release="committed")], spec_of=[0, 1, 0]), workers=0)
+    desk.feed(ev.Steer(7, "stop", [2]))
+    assert desk.told[7] == fx.Tell(7, True, {"stopped": [2]})
+    desk.join()
+    (job,) = desk.leased()
+    desk.feed(ev.Steer(8, "stop", [0, 1, 1, 2]))
+    assert desk.kills == []
+    assert 8 not in desk.told
+    assert desk.take("w1", model.Revoke) == [model.Revoke([0])]
+    assert desk.states() == ["leased", "stopped", "stopped"]
+    desk.pull(running=0)
+    assert desk.told[8] == fx.Tell(8, True, {"stopped": [1]}), "what runs, runs on"
+    desk.complete([job])
+    assert desk.states() == ["completed", "stopped", "stopped"]
+    assert (desk.idle, desk.core.run_state()) == (True, "completed")
+    assert desk.successor(epoch=2).states() == desk.states()
+
+
+def test_a_job_that_is_given_back_is_stopped_before_it_can_be_granted_again() -> None:
+    """R7: a leased job may have begun; only its worker knows."""
+    desk = desk_with(chunk(2))
+    first = desk.leased()[0]
+    desk.feed(ev.Steer(8, "stop", [first.row]))
+    assert 8 not in desk.told
+    desk.pull(returned=[(first.row, first.counter)])
+    assert desk.told[8] == fx.Tell(8, True, {"stopped": [first.row]})
+    assert desk.states()[first.row] == "stopped"
+    assert all(job.row != first.row for job in desk.leased())
+    assert desk.successor(epoch=2).states()[first.row] == "stopped"
+
+
+def test_a_worker_that_dies_gives_back_as_well() -> None:
+    desk = desk_with(chunk(1))
+    desk.feed(ev.Steer(8, "stop", [0]))
+    desk.die()
+    assert desk.told[8] == fx.Tell(8, True, {"stopped": [0]})
+    assert desk.states() == ["stopped"]
+    assert desk.idle
+
+
+def test_a_suspect_that_runs_alone_is_not_asked_back() -> None:
+    desk = desk_with(chunk(1))
+    desk.die()
+    desk.join("w2")
+    desk.feed(ev.Steer(8, "stop", [0]))
+    assert desk.told[8] == fx.Tell(8, True, {"stopped": []})
 
 
 def test_a_snapshot_is_named_in_the_journal() -> None:

@@ -47,6 +47,18 @@ def test_a_method_arrives_as_the_function_of_its_class() -> None:
     assert made(AddMaker(number=2), 3) == 5
 
 
+def test_a_class_method_arrives_bare_and_bound() -> None:
+    class Local:
+        factor = 2
+
+        @classmethod
+        @job
+        def times(cls, n: int) -> int:
+            return cls.factor * n
+
+    assert load(Functions().describe(Local.times))(3) == 6
+
+
 def test_a_method_of_a_subclass_is_looked_up_in_the_subclass(monkeypatch: pytest.MonkeyPatch) -> None:
     class Sub(AddMaker):
         pass

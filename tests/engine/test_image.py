@@ -24,7 +24,8 @@ RECORDS: list[model.Record] = [
     model.Added(0, 1.0, chunk([[], [0], [0], []], total=6, uuids=["odd", *map(uuid_of, (1, 2, 3))], specs=[spec(priority=3)])),
     model.Completed("w1", 1, 2.0, plain([(0, 1)], [b"output"])),
     model.Ended("w1", 1, 2.0, model.Ending(1, 2, b"x", growth=model.Growth(
-        replace=chunk(1, uuids=[uuid_of(1)], indices=[2]), heir=0, detour=chunk([[]], first=20)), stored_data=b"s"),
+        replace=chunk(1, uuids=[uuid_of(1)], indices=[2]), heir=0, detour=chunk([[]], first=20)), stored_data=b"s",
+        cached=model.Cached(b"key", "f code:1")),
         int(S.COMPLETED), 0, row=4),
     model.Added(6, 1.0, chunk([[EXTERNAL], [1]], base=4, total=6, externals=[(uuid_of(1), 1)])),
     model.Ended("w1", 1, 2.0, model.Ending(3, 3, failure=failure("lost")), int(S.DELAYED), 0, until=77.0),

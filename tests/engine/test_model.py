@@ -19,7 +19,8 @@ from towline.engine import model
 from towline.engine.model import EXTERNAL, Input, LeasedJob, Location
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "records"
-FORMAT = 1
+FORMATS = {"ended": 2, "ended-short": 2, "pull": 2, "ended-cached": 2}
+"""Number of the newest file of words that have grown; 1 for all others."""
 
 FULL = msgspec.structs.replace(
     spec("name", retries=2, backoff_s=0.5, backoff_max_s=9.0, priority=7, release="committed", requirements={"cores": 2.0},
@@ -49,6 +50,13 @@ WORDS: dict[str, msgspec.Struct] = {
     "completed": model.Completed("w1", 3, 5.0, PLAIN),
     "ended": model.Ended("w1", 3, 5.0, ENDING, 7, 2, 9.0, 12),
     "ended-short": model.Ended("w1", 3, 5.0, model.Ending(1, 2), 6, 0),
+    "ended-cached": model.Ended(
+        "w1", 3, 5.0,
+        model.Ending(
+            1, 2, b"output", model.Failure("error", "msg", "trace", error=b"exception"),
+            cached=model.Cached(b"key", "m:f code:1", [("x", b"hash")], 7),
+        ), 6, 0,
+    ),
     "logged": model.Logged(3, [LOG]),
     "steered": model.Steered("stop", b"\1\0\0\0", 9, 5.0, "stopped"),
     "snapshotted": model.Snapshotted(4, "key", "digest", 5.0),
@@ -91,6 +99,11 @@ DECODERS = {
 }
 
 
+def newest(name: str) -> Path:
+    """The file that holds what this version writes."""
+    return GOLDEN / f"{name}-{FORMATS.get(name, 1)}.bin"
+
+
 def test_there_is_one_of_each_word() -> None:
     assert {type(word) for word in WORDS.values()} == set(DECODERS)
 
@@ -103,7 +116,7 @@ def test_a_word_is_read_as_it_was_written(name: str) -> None:
 
 @pytest.mark.parametrize("name", WORDS)
 def test_the_bytes_are_those_of_the_released_format(name: str) -> None:
-    path = GOLDEN / f"{name}-{FORMAT}.bin"
+    path = newest(name)
     assert path.read_bytes() == model.encode(WORDS[name]), f"the bytes of {name} changed; older journals hold {path.name}"
 
 
@@ -160,6 +173,6 @@ def test_failures_keep_their_kind() -> None:
 if __name__ == "__main__":
     GOLDEN.mkdir(parents=True, exist_ok=True)
     for name, word in WORDS.items():
-        path = GOLDEN / f"{name}-{FORMAT}.bin"
+        path = newest(name)
         if not path.exists():
             path.write_bytes(model.encode(word))

@@ -314,6 +314,17 @@ def test_a_refused_worker_begins_nothing_more() -> None:
     assert core.deadline == 70.0
 
 
+def test_a_rope_goes_on_behind_an_outcome_that_is_filed() -> None:
+    """Nothing but an output, though it goes as an Ending; behind any other the rest is given back."""
+    for cached, goes_on in ((model.Cached(b"key", "f"), True), (None, False)):
+        core = joined()
+        core.received(lease(leased(0, 1), leased(1, 2, inputs=[Input(0, 1, 1)], needs=[0])), 10.0)
+        core.ended(begin(core), Ending(0, 1, b"\x05", cached=cached), 10.0)
+        todo = core.next_job(10.0)
+        assert (todo is not None) == goes_on
+        assert todo is None or todo.inputs == [b"\x05"]
+
+
 def test_a_stopping_worker_ends_what_runs_and_begins_nothing_more() -> None:
     core = joined()
     core.received(lease(leased(0, 1), leased(1, 2)), 10.0)

@@ -74,6 +74,9 @@ class FakeWire:
         uuid = payload["uuid"]
         return codec.encode(self.outputs[uuid]) if uuid in self.outputs else None
 
+    def _completed(self, _payload: Any) -> list[list[Any]]:
+        return [[uuid, 1, codec.encode(value)] for uuid, value in self.outputs.items()]
+
     def _logs(self, payload: Any) -> dict[str, bytes]:
         return {"stdout": f"out of {payload['uuid']}\n".encode(), "stderr": b"\xff err\n"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from towline.benchmarks.machine import Machine
-from towline.benchmarks.report import ChainMeasured, Measured, Report
+from towline.benchmarks.report import Authoring, ChainMeasured, Measured, Report
 
 MACHINE = Machine(
     measured="2030-01-02T03:04:05Z",
@@ -43,5 +43,17 @@ CHAIN = ChainMeasured(
 """2 ms a job in the small chain, 3 ms in the long one: a ratio of 1.5, 600 B a job."""
 
 
-def report(*results: Measured, chain: ChainMeasured | None = None) -> Report:
-    return Report(machine=MACHINE, repeats=3, results=list(results), chain=chain)
+AUTHORING = Authoring(
+    machine=msgspec.structs.replace(MACHINE, cpu="A third Abacus"), repeats=3,
+    results=[
+        measured("run wide", "towline", [0.5, 0.4, 0.6]), measured("run wide", "jobflow", [2.0]),
+        measured("run wide", "jobflow, O(1) store", [1.0]),
+        measured("resolve", "towline", [1.5], jobs=10_000), measured("resolve", "towline", [1.5], jobs=20),
+        measured("import", "towline", [0.1], jobs=1), measured("import", "jobflow", [0.2], jobs=1),
+    ],
+)  # fmt: skip
+"""4 x jobflow, 2 x with its quick store: below the bar; 10,000 references in 1.5 s: too slow."""
+
+
+def report(*results: Measured, chain: ChainMeasured | None = None, authoring: Authoring | None = None) -> Report:
+    return Report(machine=MACHINE, repeats=3, results=list(results), chain=chain, authoring=authoring)

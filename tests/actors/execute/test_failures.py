@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 import pytest
 
 from towline.actors.execute.failures import MESSAGE_MOST, TRACEBACK_MOST, Unresolved, describe, kind_of
+from towline.engine import codec
 from towline.engine.authoring.response import SchemaError
 from towline.engine.errors import EncodingError
+from towline.engine.model import ERROR_LIMIT
 from towline.engine.states import FailureKind
 
 
@@ -76,3 +79,30 @@ def test_tracebacks_keep_causes_and_lose_their_middle_when_long() -> None:
 
 def test_an_error_without_frames_of_the_job_has_none() -> None:
     assert describe(ValueError("x")).traceback == ""
+
+
+class Told(ValueError):
+    """One that says more than its text."""
+
+
+class Odd(Exception):
+    def __reduce__(self) -> Any:
+        raise RuntimeError("not me")
+
+
+def test_the_exception_itself_is_kept_where_it_can_travel() -> None:
+    error = Told("x", 3)
+    error.add_note("a note")
+    again = codec.decode(describe(error).error)
+    assert (type(again), again.args, again.__notes__) == (Told, ("x", 3), ["a note"])
+
+
+@pytest.mark.parametrize("error", [Odd(), Told("x" * ERROR_LIMIT), Unresolved("u")])
+def test_and_is_left_out_where_it_cannot(error: Exception) -> None:
+    failure = describe(error)
+    assert failure.error == b""
+    assert failure.message
+
+
+def test_no_pickle_is_made_where_none_is_wanted() -> None:
+    assert describe(Told("x"), allow_pickle=False).error == b""

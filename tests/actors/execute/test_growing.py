@@ -8,13 +8,13 @@ import pytest
 
 from tests.kit.inline import Columns, Inline
 from tests.kit.samples import AddMaker, Box, Document, OuterMaker, PairMaker, add, fail, give
-from towline.actors.execute.growing import prepare_replace
 from towline.engine import codec
 from towline.engine.authoring.config import JobConfig
 from towline.engine.authoring.current import CURRENT_JOB
 from towline.engine.authoring.decorator import job
 from towline.engine.authoring.flow import Flow
 from towline.engine.authoring.job import Job
+from towline.engine.authoring.replacing import prepare_replace
 from towline.engine.authoring.response import Response
 from towline.engine.ids import NO_ROW
 

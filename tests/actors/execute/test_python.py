@@ -146,7 +146,7 @@ def test_the_running_job_is_known_to_its_body() -> None:
     def look(a: int, b: int) -> None:
         seen.append(CURRENT_JOB.job)
 
-    executor = Executor(lambda uuid, index: None, store="the store")
+    executor = Executor(lambda uuid, index: None, store=lambda: "the store")
     executor._functions.load = lambda record: look.original  # type: ignore[attr-defined,method-assign]  # not a copy: it must see `seen`
     made = look(1, b=2)
     made.update_metadata({"n": 2})
@@ -181,8 +181,8 @@ def test_the_store_is_shown_if_the_config_says_so() -> None:
 
     hidden, shown = look(), look()
     shown.config.expose_store = True
-    assert codec.decode(run(hidden, store="s").output) is None
-    assert codec.decode(run(shown, store="s").output) == "s"
+    assert codec.decode(run(hidden, store=lambda: "s").output) is None
+    assert codec.decode(run(shown, store=lambda: "s").output) == "s"
 
 
 def test_the_running_job_is_forgotten_when_a_body_raises() -> None:

@@ -76,15 +76,21 @@ def test_gc_names_and_then_deletes(store: Path) -> None:
     left = store / "blobs" / "bb" / ("b" * 32 + "." + "c" * 16)
     left.parent.mkdir(exist_ok=True)
     left.write_bytes(b"left by an import that died")
-    os.utime(left, (1e9, 1e9))
-    keys = [str(path.relative_to(store)) for path in (orphan, left)]
+    api.JobStore(store, {"data": store}).update({"uuid": "u", "index": 1, "output": {"big": "x" * 50_000}}, save={"data": "big"})
+    part = next(path for path in (store / "documents" / "data" / "blobs").rglob("*") if path.is_file())
+    beside = store / "documents" / "data" / "blobs" / "dd" / ("d" * 32 + "." + "c" * 16)
+    beside.parent.mkdir(exist_ok=True)
+    beside.write_bytes(b"left by a writer of documents that died")
+    for path in (left, beside):
+        os.utime(path, (1e9, 1e9))
+    keys = [str(path.relative_to(store)) for path in (orphan, left, beside)]
     said = towline("gc", store).stdout.splitlines()
-    assert said[:2] == keys
-    assert said[2:] == ["2 orphans, 0 uploads found; give --delete to delete them"]
+    assert said[:3] == keys
+    assert said[3:] == ["3 orphans, 0 uploads found; give --delete to delete them"]
     assert orphan.exists()
     said = json.loads(towline("gc", store, "--delete", "--json").stdout)
     assert (said["deleted"], said["orphans"]) == (True, keys)
-    assert [path.exists() for path in (orphan, left, blob)] == [False, False, True]
+    assert [path.exists() for path in (orphan, left, beside, blob, part)] == [False, False, False, True, True]
 
 
 def test_nobody_to_kill(store: Path) -> None:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from tests.kit.fake_leader import FakeLeader
 from towline import client, session
 from towline.cli.main import build
+from towline.orders import Order
 
 FLOW = """
 from towline import Flow, job
@@ -23,17 +24,17 @@ flow = {flow}
 
 
 @pytest.fixture(autouse=True)
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[session.Order]:
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Order]:
     """Runs that are asked for; nothing is run."""
-    orders: list[session.Order] = []
+    orders: list[Order] = []
 
-    def start(order: session.Order) -> FakeLeader:
+    def start(order: Order) -> FakeLeader:
         orders.append(order)
         return FakeLeader()
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(session, "start", start)
-    monkeypatch.setattr(session, "chunks_of", lambda flow: iter([b"x" * len(list(flow.jobs))]))
+    monkeypatch.setattr(session, "chunks_of", lambda flow, *_: iter([b"x" * len(list(flow.jobs))]))
     monkeypatch.setattr(client, "find", lambda _url: None)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "argv", list(sys.argv))
@@ -51,14 +52,14 @@ def script(text: str) -> str:
 
 
 @pytest.mark.parametrize("flow", ["Flow([add(1, 2)])", "add(1, 2)", "[add(1, 2)]"])
-def test_a_flow_that_is_left_is_run(stage: list[session.Order], flow: str) -> None:
+def test_a_flow_that_is_left_is_run(stage: list[Order], flow: str) -> None:
     result = towline("run", script(FLOW.format(flow=flow)), "--store", "runs/x", "--workers", "3")
     assert result.exit_code == 0, result.output
     [order] = stage
     assert (order.store, order.workers, order.local) == ("runs/x", 3, False)
 
 
-def test_a_script_that_runs_itself_is_not_run_twice(stage: list[session.Order]) -> None:
+def test_a_script_that_runs_itself_is_not_run_twice(stage: list[Order]) -> None:
     text = FLOW.format(flow="add(1, 2)") + "import towline\ntowline.run(flow, name='mine')\n"
     result = towline("run", script(text), "--local", "--takeover")
     assert result.exit_code == 0, result.output
@@ -66,12 +67,12 @@ def test_a_script_that_runs_itself_is_not_run_twice(stage: list[session.Order]) 
     assert (order.store, order.local, order.takeover) == (".towline/mine", True, True)
 
 
-def test_the_options_end_with_the_command(stage: list[session.Order]) -> None:
+def test_the_options_end_with_the_command(stage: list[Order]) -> None:
     towline("run", script(FLOW.format(flow="add(1, 2)")), "--store", "runs/x")
     assert session.settings.current().store is None
 
 
-def test_a_script_sees_itself_as_main(stage: list[session.Order]) -> None:
+def test_a_script_sees_itself_as_main(stage: list[Order]) -> None:
     Path("beside.py").write_text("word = 'hello'\n")
     text = (
         "import sys, beside\n"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from towline.engine import codec
-from towline.engine.authoring.config import DEFAULT_OPTIONS, JobConfig, options_of
+from towline.engine.authoring.config import DEFAULT_OPTIONS, JobConfig, cache_of, options_of
 from towline.engine.authoring.reference import OnMissing
 from towline.engine.errors import UsageError
 
@@ -38,7 +38,7 @@ def test_all_options_are_taken() -> None:
     assert options.requirements == {"licence": 1.0, "cores": 2.0, "memory": 4.0 * 2**30}
 
 
-@pytest.mark.parametrize("said", [{"mode": "process"}, {"timeout_s": 9}, {"limits": ["gpu"]}, {"cache": True}])
+@pytest.mark.parametrize("said", [{"mode": "process"}, {"timeout_s": 9}, {"limits": ["gpu"]}])
 def test_what_nothing_acts_on_yet_is_refused_and_not_ignored(said: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="does not act on"):
         options_of(said)
@@ -91,3 +91,8 @@ def test_a_config_is_checked_and_comes_back() -> None:
     for bad in ("yes", 1, None):
         with pytest.raises(ValueError, match=r"must be a bool or the string 'both', got"):
             JobConfig(resolve_references=bad)  # type: ignore[arg-type]  # what is refused
+
+
+def test_a_cache_goes_by_code_or_by_a_version() -> None:
+    given = [None, False, "", True, "v1", 2, 0, "code"]
+    assert [cache_of(value) for value in given] == ["", "", "", "code", "=v1", "=2", "=0", "=code"]

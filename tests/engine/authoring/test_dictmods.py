@@ -24,6 +24,7 @@ from towline.engine.authoring.dictmods import apply_mod
         ({"a": [1, 2, 1]}, {"_pull": {"a": 1, "b": 1}}, {"a": [2]}),
         ({"a": [1, 2, 3]}, {"_pull_all": {"a": [1, 3]}}, {"a": [2]}),
         ({"a": [1, 2, 3], "b": [1, 2]}, {"_pop": {"a": 1, "b": -1}}, {"a": [1, 2], "b": [2]}),
+        ({"a": [1, 2, 3]}, {"_pop": {"a": 2, "b": 1}}, {"a": [1, 2, 3]}),
     ],
 )
 def test_actions(before: dict[str, Any], mod: dict[str, Any], after: dict[str, Any]) -> None:

@@ -102,7 +102,7 @@ def test_adding_one_by_one_is_linear() -> None:
     made._known = Counting()
     for n in range(300):
         made.add_jobs(Flow([add(n)]))
-    assert seen == 300
+    assert seen == 600  # the flow and its job
     assert len(made.job_uuids) == 300
 
 
@@ -113,6 +113,20 @@ def test_an_output_must_come_from_the_jobs() -> None:
         Flow([add(1)], output=OutputReference("elsewhere"))
     with pytest.warns(UserWarning, match="contains a Flow or Job as an output"):
         Flow([three := add(3)], output=three)
+
+
+def test_what_is_refused_leaves_the_flow_as_it_was() -> None:
+    one, two, inner = add(1), add(2), Flow([add(3)])
+    made = Flow([one])
+    twin = add(4)
+    twin.set_uuid(two.uuid)
+    for refused in ([two, inner, one], [two, inner, inner], [inner, two, twin]):
+        with pytest.raises(ValueError, match="same uuid"):
+            made.add_jobs(refused)
+        assert list(made) == [one]
+        assert (two.hosts, inner.hosts, inner.jobs[0].hosts) == ([], [], [inner.uuid])
+    made.add_jobs([two, inner])
+    assert (two.host, inner.host, len(made)) == (made.uuid, made.uuid, 3)
 
 
 def test_members_can_be_removed_unless_the_output_needs_them() -> None:
@@ -266,3 +280,20 @@ def test_methods_under_job_work_in_flows() -> None:
             return a
 
     assert [name for name, _ in ((made.name, parents) for made, parents in Flow([Local().work(1)]).iterflow())]
+
+
+def test_adding_is_linear_in_what_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted, not timed: each member is looked at a fixed number of times, however many there are already."""
+    looked = [0]
+    check = Flow._check
+
+    def counted(self: Flow, member: Any, *known: set[str]) -> None:
+        looked[0] += 1
+        check(self, member, *known)
+
+    monkeypatch.setattr(Flow, "_check", counted)
+    monkeypatch.setattr(Flow, "all_uuids", property(lambda self: pytest.fail("all members were walked")))
+    flow = Flow([])
+    for _ in range(500):
+        flow.add_jobs(add(1))
+    assert looked == [500]
