@@ -1,6 +1,7 @@
 """Writes the golden stores of the format of this version: `python -m tests.golden.stores.make`.
 
-Run it for a NEW format only, into a folder of its own: what is here was written by released versions and stays for good.
+Run it for a NEW format, or when records have GROWN at their end (raise `GROWN` then): into folders of their own, because what is
+here stays for good, and is read on every run.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from towline.stores.journal.writer import JournalWriter
 from towline.stores.objects.local import LocalObjects
 from towline.stores.store import FORMAT, MARK, Mark, Store
 
+GROWN = 2
+"""How often records of this format have grown, counted from 1."""
 LARGE = list(range(6000))
 """The output of the job `uuid_of(4)`, whose content is a file."""
 
@@ -52,11 +55,16 @@ async def write(folder: Path, appendable: bool) -> None:
 
 def main() -> None:
     """Both modes, below this folder."""
-    here = Path(__file__).parent / f"format{FORMAT}"
-    for name, appendable in (("appended", True), ("linked", False)):
-        asyncio.run(write(here / name, appendable))
-        shutil.rmtree(here / name / ".tmp", ignore_errors=True)
-        (here / name / ".lock").unlink(missing_ok=True)
+    for mode in ("appended", "linked"):
+        here = folder_of(mode)
+        asyncio.run(write(here, mode == "appended"))
+        shutil.rmtree(here / ".tmp", ignore_errors=True)
+        (here / ".lock").unlink(missing_ok=True)
+
+
+def folder_of(mode: str) -> Path:
+    """Where the newest golden store of a mode lies."""
+    return Path(__file__).parent / f"format{FORMAT}" / (mode if GROWN == 1 else f"{mode}-{GROWN}")
 
 
 if __name__ == "__main__":
