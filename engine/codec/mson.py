@@ -66,7 +66,7 @@ def unfolded(value: Any) -> Any:
     if hasattr(value, "as_dict"):
         return value.as_dict()
     if dataclasses.is_dataclass(value):
-        return {**dataclasses.asdict(value), "@module": type(value).__module__, "@class": type(value).__qualname__}
+        return {**_fields(value), "@module": type(value).__module__, "@class": type(value).__qualname__}
     return value
 
 
@@ -91,8 +91,13 @@ def written(value: Any) -> Any:
     if callable(value) and not hasattr(type(value), "as_dict"):
         return callable_dict(value)
     if dataclasses.is_dataclass(value) and not hasattr(value, "as_dict"):
-        return {**dataclasses.asdict(value), **named(type(value))}
+        return {**_fields(value), **named(type(value))}
     return _class_dict(value)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """A dataclass as monty has it: those inside it lose their classes."""
+    return dataclasses.asdict(value)
 
 
 def _array(value: Any) -> Callable[[], Any] | None:

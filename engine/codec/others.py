@@ -231,6 +231,9 @@ def pickled(value: Any, packer: Packer) -> Ext:
             return pack(packer.reference(obj)) if type(obj) is OutputReference else None
 
         def reducer_override(self, obj: Any) -> Any:
+            if packer.class_token is not None and isinstance(obj, type) and obj.__module__ == "__main__":
+                # by value it bears a mark that is another in each process
+                return (str, (packer.class_token(obj),)) if "<locals>" not in obj.__qualname__ else super().reducer_override(obj)
             return reduced(obj) if _is_told_by_its_state(obj) else super().reducer_override(obj)
 
     file = io.BytesIO()
