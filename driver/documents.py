@@ -25,7 +25,8 @@ def home_of(store: Any) -> tuple[str | os.PathLike[str] | None, JobStore | None]
     if not isinstance(store, JobStore):
         if not hasattr(store, "docs_store"):
             raise UsageError(f"store must be a path, a URL or a JobStore, not {type(store).__name__}")
-        store = JobStore(store.docs_store, store.additional_stores, store.save, store.load)  # jobflow's own
+        # jobflow's own, whose readers expect its documents
+        store = JobStore(store.docs_store, store.additional_stores, store.save, store.load, compat="jobflow")
     return store.run_store, store
 
 
@@ -41,7 +42,7 @@ def with_home(order: Order, home: JobStore | None) -> Order:
 
     from towline.stores.documents.delivery import Delivery
 
-    delivery = Delivery(home, order.store)
+    delivery = Delivery(home, order.store, order.compat or home.compat)
 
     def beside(client: LeaderClient, ended: bool) -> None:
         if ended:

@@ -98,6 +98,10 @@ class JobFuture(concurrent.futures.Future[Any]):
 HANDLERS[JobFuture] = lambda future, packer: packer.reference(OutputReference(future.uuid))
 
 
+_failed: weakref.WeakValueDictionary[bytes, JobFuture] = weakref.WeakValueDictionary()
+"""Packed uuid to the future of a job that has failed, as long as somebody holds it: what is given it later ends as it did."""
+
+
 class JobTraceback(Exception):
     """The cause of an exception that comes from a job: what Python printed where it was raised."""
 
@@ -353,7 +357,9 @@ class Executor(concurrent.futures.Executor):
             return  # the listener hears of it as well
         for uuid, held in zip(uuids, answer.result(), strict=True):
             if held is not None and held[0] == JobState.FAILED.label:
-                self._fail(pack_uuid(uuid), RunFailed(f"the input {uuid} has failed in {self.store}"))
+                known = _failed.get(pack_uuid(uuid))
+                error = known.exception() if known is not None else None
+                self._fail(pack_uuid(uuid), error or RunFailed(f"the input {uuid} has failed in {self.store}"))
             elif held is not None and held[0] == JobState.STOPPED.label:
                 self._fail(pack_uuid(uuid), CancelledError())
             elif held is not None and held[0] == JobState.COMPLETED.label:
@@ -437,6 +443,7 @@ class Executor(concurrent.futures.Executor):
             concurrent.futures.Future.cancel(future)
         if future.set_running_or_notify_cancel():
             if error is not None:
+                _failed[key] = future
                 future.set_exception(error)
             else:
                 future.set_result(value)
@@ -508,7 +515,8 @@ class Executor(concurrent.futures.Executor):
         with self._lock:
             if self._broken or self._is_closed():
                 return
-            self._broken = f"the leader of {self.store} is gone ({error}); what is committed is kept: see towline.connect"
+            why = str(error) or type(error).__name__
+            self._broken = f"the leader of {self.store} is gone ({why}); what is committed is kept: see towline.connect"
             waiting, self._open = list(self._open.values()), {}
             self._lock.notify_all()
         for future in waiting:

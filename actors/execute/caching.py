@@ -55,8 +55,8 @@ def filed_under(
 
 
 def hash_of(value: Any, allow_pickle: bool = True) -> bytes:
-    """The hash of a value's encoding, large buffers included. EncodingError."""
-    header, buffers = codec.split(value, allow_pickle=allow_pickle)
+    """The hash of a value's encoding, large buffers included; a class of the main program counts by its code. EncodingError."""
+    header, buffers = codec.split(value, allow_pickle=allow_pickle, class_token=fingerprint)
     digest = blake2b(header, digest_size=_HASH_BYTES)
     for buffer in buffers:
         view = memoryview(buffer).cast("B")

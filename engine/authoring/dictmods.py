@@ -1,14 +1,19 @@
 """The dict mod language: small updates of nested dicts, written as `{"_set": {"a->b": 1}}` (as jobflow and custodian know it).
 
-Keys are paths whose steps are parted by `->`. Missing dicts on the way are made.
+Keys are paths whose steps are parted by `->`. Missing dicts on the way are made. A path may lead through objects that are made
+of their settings (dataclasses, pydantic models, what has `as_dict` and `from_dict`), such as the input generator of a maker:
+they are made anew, and the others of their settings keep their types.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 Target = dict[str, Any]
+Action = Callable[[Target, str, Any], None]
 
 
 def apply_mod(modification: dict[str, dict[str, Any]], target: Target) -> None:
@@ -18,17 +23,36 @@ def apply_mod(modification: dict[str, dict[str, Any]], target: Target) -> None:
         if act is None:
             raise ValueError(f"{action} is not a supported action!")
         for path, value in dict.fromkeys(settings).items() if isinstance(settings, list | tuple) else settings.items():
-            inner, key = _inside(target, path)
-            act(inner, key, value)
+            steps = [step for step in path.split("->") if step]
+            if not steps:
+                raise ValueError(f"{path!r} is not a path of keys")
+            _change(target, steps, act, value)
 
 
-def _inside(target: Target, path: str) -> tuple[Target, str]:
-    steps = [step for step in path.split("->") if step]
-    if not steps:
-        raise ValueError(f"{path!r} is not a path of keys")
-    for step in steps[:-1]:
-        target = target.setdefault(step, {})
-    return target, steps[-1]
+def _change(target: Target, steps: list[str], act: Action, value: Any) -> None:
+    """`act` on the dict that the path leads to, with its last step."""
+    for at, step in enumerate(steps[:-1]):
+        inner = target.setdefault(step, {})
+        if not isinstance(inner, dict):
+            target[step] = _made_anew(inner, steps, at, act, value)
+            return
+        target = inner
+    act(target, steps[-1], value)
+
+
+def _made_anew(old: Any, steps: list[str], at: int, act: Action, value: Any) -> Any:
+    """An object, found at the step `at`, made again of its settings, which are changed as the later steps say."""
+    make: Callable[..., Any] = type(old)
+    if dataclasses.is_dataclass(old):
+        held = {field.name: copy.deepcopy(getattr(old, field.name)) for field in dataclasses.fields(old) if field.init}
+    elif hasattr(make, "model_fields"):
+        held = {name: copy.deepcopy(getattr(old, name)) for name in old.model_fields_set}
+    elif hasattr(old, "as_dict") and hasattr(old, "from_dict"):
+        held, make = old.as_dict(), lambda **settings: old.from_dict(settings)
+    else:
+        raise TypeError(f"{'->'.join(steps)}: {steps[at]} is a {type(old).__name__}, which has no keys")
+    _change(held, steps[at + 1 :], act, value)
+    return make(**held)
 
 
 def _set(target: Target, key: str, value: Any) -> None:
@@ -84,7 +108,7 @@ def _array(target: Target, key: str) -> Any:
     return target[key]
 
 
-_ACTIONS: dict[str, Callable[[Target, str, Any], None]] = {
+_ACTIONS: dict[str, Action] = {
     "_set": _set,
     "_unset": _unset,
     "_push": _push,

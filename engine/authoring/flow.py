@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -157,6 +157,8 @@ class Flow(Updatable, PlainData):
 
     def add_jobs(self, jobs: Job | Flow | Sequence[Job | Flow]) -> None:
         """Add members at the end; ValueError if one belongs elsewhere, is here already, or holds this flow."""
+        if not isinstance(jobs, Job | Flow | Iterable):
+            raise _no_member(jobs)
         added = [jobs] if isinstance(jobs, Job | Flow) else list(jobs)
         known, new = self._uuids(), set[str]()
         for member in added:
@@ -173,6 +175,8 @@ class Flow(Updatable, PlainData):
         self._members += added
 
     def _check(self, member: Job | Flow, known: set[str], new: set[str]) -> None:
+        if not isinstance(member, Job | Flow):
+            raise _no_member(member)
         if member.host is not None and member.host != self.uuid:
             kind = type(member).__name__
             raise ValueError(f"{kind} {member.name} ({member.uuid}) already belongs to another flow: {member.host}.")
@@ -300,6 +304,12 @@ def get_flow(flow: Flow | Job | Sequence[Job | Flow], allow_external_references:
 
         Plan(made)
     return made
+
+
+def _no_member(given: Any) -> TypeError:
+    hint = f"; call it: {getattr(given, '__name__', 'it')}(...)" if callable(given) else ""
+    hint = "; hand in the job itself" if type(given).__name__ == "OutputReference" else hint
+    return TypeError(f"a flow is made of Jobs and Flows, and {type(given).__name__} is neither{hint}")
 
 
 flow_build_context = collecting

@@ -247,6 +247,13 @@ class Job(updates.Updatable, PlainData):
         called = {"function": callable_dict(self.function), "output_schema": schema and callable_dict(schema)}
         return {**called, **own, **told_options(self.options), **self._kwargs}
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, in the shape that monty reads, down to its last value: Enums become their values, and arrays lists."""
+        from towline.engine.codec.mson import sanitize
+
+        plain: dict[str, Any] = sanitize(super().as_dict())
+        return plain
+
     def __getstate__(self) -> dict[str, Any]:
         from towline.engine.codec.names import name_of
 

@@ -94,6 +94,10 @@ def recursive_call(
             return type(value)(visit(item) for item in value)
         if type(value) is dict:
             return {key: visit(item) for key, item in value.items()}
-        return copy.deepcopy(value)
+        own = copy.deepcopy(value)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            for name in names_of_settings(value):
+                object.__setattr__(own, name, visit(getattr(value, name)))
+        return own
 
     return visit(obj)

@@ -18,10 +18,10 @@ class PlainData:
         raise NotImplementedError
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, in the shape that monty reads: with `@module`, `@class` and `@version`."""
+        """Plain data, in the shape that monty reads: with `@module`, `@class` and `@version`. Leaves are kept."""
         from towline.engine.codec import mson
 
-        told: dict[str, Any] = mson.sanitize(self._told())
+        told: dict[str, Any] = mson.unfolded(self._told())
         return {**mson.named(type(self)), **told}
 
     @classmethod
@@ -32,17 +32,21 @@ class PlainData:
         return cls(**{name: mson.revive(value) for name, value in d.items() if not name.startswith("@")})
 
     def to_json(self) -> str:
-        """`as_dict` as JSON text."""
+        """`as_dict` as JSON text, in which what is no JSON names its class. TypeError for a value that has no such form."""
         import json
 
-        return json.dumps(self.as_dict(), default=str)
+        from towline.engine.codec import mson
+
+        return json.dumps(self.as_dict(), default=mson.written)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         from pydantic_core import core_schema
 
+        from towline.engine.codec import mson
+
         return core_schema.no_info_plain_validator_function(
-            cls._of, serialization=core_schema.plain_serializer_function_ser_schema(lambda value: value.as_dict())
+            cls._of, serialization=core_schema.plain_serializer_function_ser_schema(lambda value: mson.sanitize(value.as_dict()))
         )
 
     @classmethod

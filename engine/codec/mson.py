@@ -7,6 +7,7 @@ The bytes of towline's own records never take this road; documents, `as_dict` an
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import sys
 import types
@@ -52,6 +53,51 @@ def sanitize(value: Any) -> Any:
     if isinstance(value, str):
         return value
     return sanitize(_class_dict(value) if _is_model(value) else value.as_dict())
+
+
+def unfolded(value: Any) -> Any:
+    """A value in which objects with `as_dict`, and dataclasses, are dicts that name their class; all else is as it was."""
+    if isinstance(value, list | tuple):
+        return [unfolded(item) for item in value]
+    if isinstance(value, dict):
+        return {key: unfolded(item) for key, item in value.items()}
+    if isinstance(value, type):
+        return value
+    if hasattr(value, "as_dict"):
+        return value.as_dict()
+    if dataclasses.is_dataclass(value):
+        return {**_fields(value), "@module": type(value).__module__, "@class": type(value).__qualname__}
+    return value
+
+
+def written(value: Any) -> Any:
+    """What stands in a JSON text for a value that is no JSON, as monty's encoder writes it: the default of `json.dumps`."""
+    numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
+    if isinstance(value, dt.datetime):
+        return {"@module": "datetime", "@class": "datetime", "string": str(value)}
+    if isinstance(value, UUID):
+        return {"@module": "uuid", "@class": "UUID", "string": str(value)}
+    if isinstance(value, Path):
+        return {"@module": "pathlib", "@class": "Path", "string": str(value)}
+    if numpy is not None and isinstance(value, numpy.ndarray):
+        parts = [value.real.tolist(), value.imag.tolist()] if numpy.iscomplexobj(value) else value.tolist()
+        return {"@module": "numpy", "@class": "array", "dtype": str(value.dtype), "data": parts}
+    if numpy is not None and isinstance(value, numpy.generic):
+        return value.item()
+    if pandas is not None and isinstance(value, pandas.DataFrame | pandas.Series):
+        return {"@module": "pandas", "@class": type(value).__name__, "data": value.to_json(default_handler=written)}
+    if isinstance(value, Enum):
+        return {"value": value.value, **named(type(value))}
+    if callable(value) and not hasattr(type(value), "as_dict"):
+        return callable_dict(value)
+    if dataclasses.is_dataclass(value) and not hasattr(value, "as_dict"):
+        return {**_fields(value), **named(type(value))}
+    return _class_dict(value)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """A dataclass as monty has it: those inside it lose their classes."""
+    return dataclasses.asdict(value)
 
 
 def _array(value: Any) -> Callable[[], Any] | None:

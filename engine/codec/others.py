@@ -230,6 +230,12 @@ def pickled(value: Any, packer: Packer) -> Ext:
         def persistent_id(self, obj: Any) -> bytes | None:
             return pack(packer.reference(obj)) if type(obj) is OutputReference else None
 
+        def reducer_override(self, obj: Any) -> Any:
+            if packer.class_token is not None and isinstance(obj, type) and obj.__module__ == "__main__":
+                # by value it bears a mark that is another in each process
+                return (str, (packer.class_token(obj),)) if "<locals>" not in obj.__qualname__ else super().reducer_override(obj)
+            return reduced(obj) if _is_told_by_its_state(obj) else super().reducer_override(obj)
+
     file = io.BytesIO()
     buffers: list[Any] = []
     outside = packer.buffers
@@ -241,6 +247,29 @@ def pickled(value: Any, packer: Packer) -> Ext:
         why = f"a {type(value).__name__} cannot be pickled ({type(error).__name__}: {error}); give its class as_dict and "
         raise Unencodable(why + "from_dict, or pass plain data instead") from error
     return ext(Code.PICKLE, [packer.buffer(file.getvalue()), [packer.buffer(buffer) for buffer in buffers]])
+
+
+_OWN_STATE = (OSError, UnicodeError, SyntaxError, ImportError, StopIteration, SystemExit, AttributeError, NameError)
+"""Exceptions that keep more than `args` and `__dict__`."""
+
+
+def _is_told_by_its_state(value: Any) -> bool:
+    """Is it an exception of a class with an `__init__` of its own, which pickle would call with what is not its arguments?"""
+    kind = type(value)
+    if not isinstance(value, BaseException) or isinstance(value, (*_OWN_STATE, BaseExceptionGroup)):
+        return False
+    own = (getattr(kind, name) for name in ("__new__", "__reduce__", "__reduce_ex__", "__getstate__"))
+    return isinstance(kind.__init__, types.FunctionType) and not any(isinstance(method, types.FunctionType) for method in own)
+
+
+def reduced(error: BaseException) -> Any:
+    """How pickle makes this exception again without calling its class."""
+    return blank_exception, (type(error), error.args), error.__dict__ or None
+
+
+def blank_exception(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    """An exception of these `args` whose `__init__` was not called; its name stands in pickles."""
+    return kind.__new__(kind, *args)
 
 
 def read_object_pickle(payload: list[Any], reader: Reader) -> Any:

@@ -24,7 +24,7 @@ Handler = Callable[[Any, "Packer"], Any]
 class Packer:
     """One value on its way to bytes: how references are written, what was found, and where large buffers go."""
 
-    __slots__ = ("allow_pickle", "buffers", "careful", "free", "named", "numbers", "references")
+    __slots__ = ("allow_pickle", "buffers", "careful", "class_token", "free", "named", "numbers", "references")
 
     def __init__(self, *, numbers: dict[str, int] | None = None, named: bool = False, allow_pickle: bool = True) -> None:
         self.numbers = numbers
@@ -40,6 +40,8 @@ class Packer:
         self.careful = False
         """Trust no shortcut: some int is too long or some text no UTF-8."""
         self.allow_pickle = allow_pickle
+        self.class_token: Callable[[type], str] | None = None
+        """What stands for a class of the main program in a pickle that is only hashed; None: the class, by value."""
 
     def bytes_of(self, value: Any) -> bytes:
         """The whole value, at the second try with care."""
@@ -243,12 +245,15 @@ def encode_call_noting(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[byt
     return data, list(packer.references)
 
 
-def split(value: Any, *, allow_pickle: bool = True, root: str = "value") -> tuple[bytes, list[Any]]:
+def split(
+    value: Any, *, allow_pickle: bool = True, root: str = "value", class_token: Callable[[type], str] | None = None
+) -> tuple[bytes, list[Any]]:
     """A header and the large buffers beside it (objects with the buffer protocol, not copied).
 
-    Without any buffer the header is exactly what `encode` gives.
+    Without any buffer the header is exactly what `encode` gives. With `class_token` it can only be hashed: see `Packer`.
     """
     packer = Packer(allow_pickle=allow_pickle)
+    packer.class_token = class_token
     packer.buffers = []
     return _told(packer, value, root), packer.buffers
 

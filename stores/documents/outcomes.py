@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from towline.engine import codec, model
@@ -271,8 +272,19 @@ def _plain(value: Any) -> Any:
 
 
 def _as_of_jobflow(document: Document) -> Document:
-    kind = {"@module": "jobflow.core.schemas", "@class": "JobStoreDocument", "@version": None}
+    kind = {"@module": "jobflow.core.schemas", "@class": "JobStoreDocument", "@version": _version_of_jobflow()}
     return {**_renamed(document), **kind}
+
+
+@cache
+def _version_of_jobflow() -> str | None:
+    """Of the one that is installed, which is not loaded for it."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("jobflow")
+    except PackageNotFoundError:
+        return None
 
 
 def _renamed(value: Any) -> Any:

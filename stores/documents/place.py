@@ -30,6 +30,13 @@ T = TypeVar("T")
 logger = logging.getLogger("towline")
 
 
+def check_compat(said: str) -> str:
+    """The compatibility of documents that is asked for. UsageError for one that there is not."""
+    if said not in ("", "jobflow"):
+        raise UsageError(f"compat must be 'jobflow' or nothing, not {said!r}")
+    return said
+
+
 class DocumentStore(StoreVerbs):
     """Documents in a towline store: `DocumentStore("runs/first")`. Takes the place of a maggma Store wherever one is used."""
 
@@ -49,14 +56,12 @@ class DocumentStore(StoreVerbs):
         key         the field by which documents are found at once
         compat      "jobflow": the documents of runs as jobflow writes them, module names included
         """
-        if compat not in ("", "jobflow"):
-            raise UsageError(f"compat must be 'jobflow' or nothing, not {compat!r}")
         self.url = parse(place).url
         self.collection = check_collection(collection)
         self.key = key
         self.last_updated_field = last_updated_field
         self.last_updated_type = last_updated_type
-        self.compat = compat
+        self.compat = check_compat(compat)
         self._held: tuple[int, Place | None] = (os.getpid(), None)
         self._warned = False
 

@@ -18,7 +18,7 @@ from towline.engine.errors import UsageError
 from towline.stores.documents import criteria as language
 from towline.stores.documents import saving
 from towline.stores.documents.criteria import Document
-from towline.stores.documents.place import DocumentStore
+from towline.stores.documents.place import DocumentStore, check_compat
 from towline.stores.documents.saving import load_keys, put_together, save_keys, store_named, take_apart
 from towline.stores.documents.verbs import Properties, StoreVerbs
 
@@ -49,6 +49,9 @@ class JobStore(StoreVerbs):
         compat             "jobflow": the documents of runs as jobflow writes them
         """
         self.docs_store = _store(docs_store, "docs_store", compat=compat)
+        self.compat = check_compat(compat or getattr(self.docs_store, "compat", ""))
+        if isinstance(self.docs_store, DocumentStore):
+            self.docs_store.compat = self.compat
         self.additional_stores: Any = {} if additional_stores is None else additional_stores
         if any(isinstance(store, str | os.PathLike) for store in dict(self.additional_stores).values()):
             self.additional_stores = {
@@ -231,7 +234,7 @@ class JobStore(StoreVerbs):
         """Bring the documents of another towline store's runs here; returns how many were missing. StoreMissing."""
         from towline.stores.documents.delivery import Delivery
 
-        return Delivery(self, os.fspath(place)).deliver()
+        return Delivery(self, os.fspath(place), self.compat).deliver()
 
     def ensure_index(self, key: str, unique: bool = False) -> bool:
         """Is there an index on this field of the documents?"""
@@ -290,7 +293,8 @@ class JobStore(StoreVerbs):
         """Plain data, in the shape that monty reads."""
         stores = {name: store.as_dict() for name, store in self.additional_stores.items()}
         told = {"docs_store": self.docs_store.as_dict(), "additional_stores": stores}
-        return {**mson.named(type(self)), **told, "save": mson.sanitize(self.save), "load": mson.sanitize(self.load)}
+        rules = {"save": mson.sanitize(self.save), "load": mson.sanitize(self.load), "compat": self.compat}
+        return {**mson.named(type(self)), **told, **rules}
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> Self:

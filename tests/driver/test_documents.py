@@ -61,6 +61,16 @@ def test_a_jobstore_of_jobflows_own_will_do():
     responses = run_locally(Flow(list(jobs)), store=theirs, log=False)
     assert responses[jobs[1].uuid][1].output == 3
     assert theirs.get_output(jobs[0].uuid, load=True) == {"small": [1], "big": [1, 1, 1]}
+    written = theirs.docs_store.query_one({"uuid": jobs[0].uuid})
+    told = {name: written[name] for name in written if name.startswith("@")}
+    assert told == {"@module": "jobflow.core.schemas", "@class": "JobStoreDocument", "@version": jobflow.__version__}
+
+
+@pytest.mark.parametrize("said", ["to the run", "to the store"])
+def test_documents_as_jobflow_writes_them_in_a_store_that_lies_elsewhere(said):
+    store = JobStore(MemoryStore(), compat="jobflow" if said == "to the store" else "")
+    run(Flow([double(1)]), store=store, compat="jobflow" if said == "to the run" else None, **QUIET)
+    assert store.query_one()["@class"] == "JobStoreDocument"
 
 
 def test_run_locally_lays_parts_aside_and_tells_whole_responses(store_dir):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+import gc
 import operator
 import pickle
 import queue
@@ -42,8 +43,16 @@ def wait_for_gate(value: Any = None) -> Any:
 class Odd(Exception):
     """An exception that pickle cannot make again."""
 
+    def __reduce__(self) -> Any:
+        raise TypeError("not me")
+
+
+class Particular(Exception):
+    """An exception whose arguments are not those of its class."""
+
     def __init__(self, one: int, two: int) -> None:
-        super().__init__(f"{one} is odd")
+        super().__init__(f"{one} is particular")
+        self.two = two
 
 
 class Wrong(ValueError):
@@ -52,7 +61,9 @@ class Wrong(ValueError):
 
 def fail(kind: str = "wrong") -> None:
     if kind == "odd":
-        raise Odd(1, 2)
+        raise Odd("1 is odd")
+    if kind == "particular":
+        raise Particular(1, 2)
     error = Wrong("it is wrong", 7)
     error.code = 9
     raise error
@@ -174,6 +185,12 @@ def test_the_exception_is_the_job_s_own(executor: Executor) -> None:
     assert future.exception() is caught.value
 
 
+def test_an_exception_whose_class_takes_other_arguments(executor: Executor) -> None:
+    with pytest.raises(Particular, match=r"^1 is particular$") as caught:
+        executor.submit(fail, "particular").result(60)
+    assert caught.value.two == 2
+
+
 def test_an_exception_that_cannot_travel_is_told(executor: Executor) -> None:
     with pytest.raises(RunFailed, match=r"(?s)Odd: 1 is odd.*in fail"):
         executor.submit(fail, "odd").result(60)
@@ -227,9 +244,13 @@ def test_what_depends_on_a_failure_ends_as_it_did(executor: Executor) -> None:
     for future in (first, second):
         with pytest.raises(Wrong):
             future.result(60)
-    late = executor.submit(plus, bad)
+    with pytest.raises(Wrong):  # also long after
+        executor.submit(plus, bad).result(60)
+    uuid = bad.uuid
+    del bad, first, second, future
+    gc.collect()
     with pytest.raises(RunFailed, match="has failed"):
-        late.result(60)
+        executor.submit(plus, OutputReference(uuid)).result(60)
 
 
 def test_what_depends_on_a_cancelled_one_is_cancelled(executor: Executor) -> None:

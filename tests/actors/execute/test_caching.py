@@ -117,6 +117,21 @@ def test_an_input_that_is_a_file_counts_by_its_content() -> None:
     assert keys[0] == keys[1] != keys[2]
 
 
+def of_a_script(body: str = "return 1") -> Any:
+    """A class as a run of a script defines it."""
+    script: dict[str, Any] = {"__name__": "__main__"}
+    exec(f"class Part:\n    def __init__(self, x): self.x = x\n    def f(self): {body}\n", script)
+    return script["Part"]
+
+
+def test_an_object_of_the_script_s_own_class_counts_by_its_state_and_code() -> None:
+    hashes = [caching.hash_of({"part": made}) for made in (of_a_script()(1), of_a_script()(1))]
+    assert hashes[0] == hashes[1]
+    assert caching.hash_of(of_a_script()) == caching.hash_of(of_a_script())
+    assert caching.hash_of({"part": of_a_script()(2)}) != hashes[0]
+    assert caching.hash_of({"part": of_a_script("return 2")(1)}) != hashes[0]
+
+
 def test_versions_and_functions_are_told_apart() -> None:
     shelf = Shelf()
 

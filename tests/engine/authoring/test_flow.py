@@ -297,3 +297,17 @@ def test_adding_is_linear_in_what_is_added(monkeypatch: pytest.MonkeyPatch) -> N
     for _ in range(500):
         flow.add_jobs(add(1))
     assert looked == [500]
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        (add, r"JobFunction is neither; call it: add\(\.\.\.\)"),
+        ([add], r"JobFunction is neither; call it: add\(\.\.\.\)"),
+        (3, "int is neither$"),
+        ([add(1).output], "OutputReference is neither; hand in the job itself"),
+    ],
+)
+def test_what_is_no_job_is_refused(given: Any, hint: str) -> None:
+    with pytest.raises(TypeError, match="a flow is made of Jobs and Flows, and " + hint):
+        Flow(given)

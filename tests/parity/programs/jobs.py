@@ -1,9 +1,11 @@
 """Programs about jobs, their updates, makers and the dict mod language (facts 13 to 15)."""
 
+import json
 import os.path
 from dataclasses import dataclass, field
 from enum import Enum
 
+import numpy as np
 from jobflow import CURRENT_JOB, Flow, Job, JobConfig, Maker, Response, job
 from jobflow.core.maker import recursive_call
 
@@ -325,6 +327,57 @@ def maker_updates(run):
 
 def maker_updates_by_dict_mod(run):
     return AddMaker().update_kwargs({"_set": {"options->a->b": 1}, "_inc": {"number": 1}}, dict_mod=True)
+
+
+@dataclass
+class InputGenerator:
+    incar: dict = field(default_factory=dict)
+    kpoints: tuple = (1, 2)
+
+
+@dataclass
+class VaspMaker(Maker):
+    name: str = "vasp"
+    generator: InputGenerator = field(default_factory=InputGenerator)
+    mode: Mode = Mode.FAST
+    mesh: object = None
+
+    @job
+    def make(self, a):
+        return [a, self.generator.incar, list(self.generator.kpoints)]
+
+
+def maker_updates_inside_an_input_generator(run):
+    made = VaspMaker().make(1)
+    made.update_maker_kwargs({"_set": {"generator->incar->ENCUT": 600}, "_inc": {"generator->incar->NSW": 1}}, dict_mod=True)
+    made.update_maker_kwargs({"_set": {"generator->kpoints": [2]}}, class_filter=VaspMaker, dict_mod=True)
+    return Flow([made])
+
+
+def maker_updates_inside_an_input_generator_unknown(run):
+    VaspMaker().update_kwargs({"_set": {"generator->nothing": 600}}, dict_mod=True)
+
+
+def maker_with_an_input_generator_beside_a_reference(run):
+    first = give(1)
+    return Flow([first, use_maker(first.output, VaspMaker())])
+
+
+@job
+def use_maker(a, maker):
+    return Response(replace=maker.make(a))
+
+
+def maker_of_many_kinds_as_dict(run):
+    maker = VaspMaker(mesh=np.arange(2), mode=Mode.FAST)
+    again = VaspMaker.from_dict(json.loads(maker.to_json()))
+    plain = maker.as_dict()
+    return [type(plain["mesh"]).__name__, plain["mode"].value, plain["generator"]["@class"], json.loads(maker.to_json())["mesh"],
+            again.mode.value, again.generator.incar, again.mesh.tolist(), plain["generator"]["kpoints"]]  # fmt: skip
+
+
+def maker_as_json_that_cannot_be(run):
+    return VaspMaker(mesh=1j).to_json()
 
 
 def maker_updates_nested(run):
